@@ -1,0 +1,1 @@
+"""Dense baselines and controls: what every sketch is measured against."""

@@ -1,0 +1,80 @@
+"""sketchbench: one bench for sketches of activations, covariances and gradients.
+
+This module is the door: with `sketchbench.linalg`, `sketchbench.autodiff`, `sketchbench.measure`
+and `sketchbench.testing` it is all that a plugin imports. It is lazy, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from sketchbench.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from pydantic import Field
+
+    from sketchbench.kinds import (
+        ActivationSketch,
+        Approximation,
+        CovarianceEstimate,
+        CovarianceSketch,
+        Derived,
+        Event,
+        GradientSketch,
+        LinearSketch,
+        Measured,
+        Meter,
+        Metric,
+        Model,
+        Optimizer,
+        Predictions,
+        Probe,
+        Score,
+        Shapes,
+        SketchedModel,
+        Split,
+        Task,
+        Workload,
+    )
+    from sketchbench.run import Diverged, Run, Skip
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActivationSketch",
+    "Approximation",
+    "CovarianceEstimate",
+    "CovarianceSketch",
+    "Derived",
+    "Diverged",
+    "Event",
+    "Field",
+    "GradientSketch",
+    "LinearSketch",
+    "Measured",
+    "Meter",
+    "Metric",
+    "Model",
+    "Optimizer",
+    "Predictions",
+    "Probe",
+    "Run",
+    "Score",
+    "Shapes",
+    "SketchedModel",
+    "Skip",
+    "Split",
+    "Task",
+    "Workload",
+    "hookimpl",
+]
+
+_ROOMS = {"Field": "pydantic", "Diverged": "sketchbench.run"}
+_ROOMS |= {"Run": "sketchbench.run", "Skip": "sketchbench.run"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'sketchbench' has no attribute '{name}'")
+    return getattr(importlib.import_module(_ROOMS.get(name, "sketchbench.kinds")), name)

@@ -1,0 +1,308 @@
+"""The kinds of recipe, and the protocols of what they build.
+
+Three families of sketch, told apart by what they see: an `ActivationSketch` sees what autograd
+would keep, a `CovarianceSketch` a stream of rows, a `GradientSketch` one flat vector.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from sketchbench.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Generator, Tensor, nn
+
+    from sketchbench.run import Run
+
+    Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+# ---------------------------------------------------------------- what is built
+
+
+class LinearSketch(Protocol):
+    """A linear map S: Rᴺ → Rᴰ with E‖Sx‖² = ‖x‖²."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(D, N)."""
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Map x (..., N) to Sx (..., D)."""
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Map y (..., D) to Sᵀy (..., N)."""
+
+
+class CovarianceEstimate(Protocol):
+    """A running estimate of C = Σ aaᵀ over the rows a seen so far."""
+
+    def update(self, rows: Tensor) -> None:
+        """Absorb rows (m, d)."""
+
+    def dense(self) -> Tensor:
+        """Return the estimate (d, d); for tests and small d."""
+
+    def power(self, x: Tensor, exponent: float, ridge: float) -> Tensor:
+        """Return (C + ridge·I)^exponent x for x (d, n)."""
+
+
+class SketchedModel(Protocol):
+    """A model that keeps something cheaper than activations for its backward pass."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The module to train and to evaluate; its parameters are the original's, by identity."""
+
+    def accumulate(self, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+        """Run forward and backward of one batch; return its mean loss, detached.
+
+        Gradients are added to `.grad`, so the caller clears them before each step.
+        """
+
+    def end_epoch(self, loss: float) -> None:
+        """Adapt to the epoch's mean training loss (rank schedules)."""
+
+
+# ---------------------------------------------------------------- three families of sketch
+
+
+class GradientSketch(Recipe):
+    """Sketches gradients or Hessian-vector products, as flat vectors."""
+
+    kind = "gradient_sketch"
+
+    @abstractmethod
+    def build(self, size: int, rng: Generator, device: torch.device) -> LinearSketch:
+        """Draw a sketch of vectors of `size` on the CPU from `rng`, then move it to `device`."""
+
+
+class CovarianceSketch(Recipe):
+    """Sketches a second-moment matrix from the rows streaming past."""
+
+    kind = "covariance_sketch"
+
+    @abstractmethod
+    def build(self, size: int, device: torch.device) -> CovarianceEstimate:
+        """Start an empty estimate of a (size, size) matrix."""
+
+
+class ActivationSketch(Recipe):
+    """Replaces what autograd would have stored for the backward pass."""
+
+    kind = "activation_sketch"
+
+    @abstractmethod
+    def build(self, model: nn.Module, batch_size: int, rng: Generator) -> SketchedModel:
+        """Return `model` sketched, sharing its parameters; raise `Skip` where it can't be."""
+
+
+# ---------------------------------------------------------------- optimizers, models, tasks
+
+
+class Optimizer(Recipe):
+    """Builds a `torch.optim.Optimizer`; torch's protocol is ours."""
+
+    kind = "optimizer"
+
+    @abstractmethod
+    def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimizer of `params`."""
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What a model must fit: one example's shape, and the output width."""
+
+    inputs: tuple[int, ...]
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """All examples of one split, on the CPU: inputs (n, ...), targets (n, ...)."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def to(self, device: torch.device) -> Split:
+        """Return the split on `device`."""
+        return Split(self.inputs.to(device), self.targets.to(device))
+
+
+class Task(Recipe):
+    """Data and the loss that goes with it."""
+
+    kind = "task"
+
+    @property
+    @abstractmethod
+    def shapes(self) -> Shapes:
+        """The shape of one example and the width of the output."""
+
+    def prepare(self, progress: Callable[[str], None]) -> None:
+        """Fetch and verify what `load` reads; raise `Skip` if it can't be had. Runs once a suite."""
+
+    @abstractmethod
+    def load(self, split: Literal["train", "test"]) -> Split:
+        """Return one split on the CPU; raise `Skip` if the data is missing."""
+
+    def transform(self, inputs: Tensor, rng: Generator) -> Tensor:
+        """Augment one training batch (n, ...); the identity unless a task says otherwise."""
+        return inputs
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss over the batch, a scalar."""
+
+
+class Model(Recipe):
+    """Builds a module that fits a task's shapes."""
+
+    kind = "model"
+
+    @abstractmethod
+    def build(self, shapes: Shapes) -> nn.Module:
+        """Return a new module; weights come from torch's global generator, seeded by the caller."""
+
+
+# ---------------------------------------------------------------- outcomes
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Outcome of a trained model: outputs (n, c), targets (n,), and the task's mean loss."""
+
+    outputs: Tensor
+    targets: Tensor
+    loss: float
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """Outcome of a sketch: the exact quantity and the sketched one, of equal shapes."""
+
+    exact: Tensor
+    approx: Tensor
+
+
+@dataclass(frozen=True)
+class Event:
+    """An outcome that no score need judge: something that happened, in the record as it is."""
+
+    what: str
+    details: Mapping[str, str | int | float | bool | None]
+
+
+# ---------------------------------------------------------------- metrics, workloads
+
+
+class Metric(Recipe):
+    """One number with unit, direction and margin; subclass `Probe`, `Score` or `Derived`.
+
+    `margin` is the smallest difference that matters: in the metric's unit, or, where `relative`,
+    as a fraction of the baseline's value (differences are then shown as ratios).
+    """
+
+    kind = "metric"
+    unit: ClassVar[str]
+    direction: ClassVar[Literal["lower", "higher"]]
+    margin: ClassVar[float]
+    relative: ClassVar[bool] = False
+
+
+class Meter(Protocol):
+    """An instrument that the run opens once a region, however many probes read it."""
+
+    def start(self) -> None:
+        """Begin a reading."""
+
+    def stop(self) -> Any:
+        """End it and return what was read."""
+
+
+class Probe(Metric):
+    """Measures a resource over a region (time, memory) by reading a meter."""
+
+    regions: ClassVar[tuple[str, ...]] = ("step",)
+    stage: ClassVar[Literal["result", "audit"]] = "result"
+    meter: ClassVar[Callable[[torch.device], Meter]]
+
+    @abstractmethod
+    def sample(self, reading: Any) -> float:
+        """Return one occurrence's value from the meter's reading."""
+
+    @abstractmethod
+    def summarise(self, readings: Sequence[Any]) -> Mapping[str, float]:
+        """Return `value` and named parts from the readings of all counted occurrences."""
+
+
+class Score(Metric):
+    """Judges an outcome; a pure function."""
+
+    consumes: ClassVar[type]
+
+    @abstractmethod
+    def __call__(self, outcome: Any) -> float:
+        """Return the outcome's value."""
+
+
+class Measured(Protocol):
+    """What a derived metric may read of a record."""
+
+    def value(self, metric: str, where: str | None = None) -> float | None:
+        """Return the value of `metric`, or None where it wasn't measured."""
+
+    def curve(
+        self, metric: str, where: str | None = None
+    ) -> Sequence[tuple[float, float, float]]:
+        """Return (at, value, seconds of measured work until then) for each delivery."""
+
+
+class Derived(Metric):
+    """Computed from other measurements when records are read; never stored."""
+
+    scope: ClassVar[Literal["cell", "group"]] = "cell"
+
+    @property
+    @abstractmethod
+    def needs(self) -> tuple[str, ...]:
+        """The metrics that it is computed from."""
+
+    @abstractmethod
+    def derive(
+        self, cell: Measured, baseline: Measured | None = None, control: Measured | None = None
+    ) -> float | None:
+        """Return the value, or None where it is undefined (a target never reached)."""
+
+
+class Workload(Recipe):
+    """An experiment. Its fields are its slots (recipes that it consumes) and numbers."""
+
+    kind = "workload"
+    regions: ClassVar[tuple[str, ...]] = ("step",)
+    outcomes: ClassVar[Mapping[str, type]] = {}
+
+    @abstractmethod
+    def run(self, run: Run) -> None:
+        """Do the experiment; report through `run.region` and `run.deliver`."""
+
+
+KINDS: Mapping[str, type[Recipe]] = {
+    kind.kind: kind
+    for kind in (
+        ActivationSketch,
+        CovarianceSketch,
+        GradientSketch,
+        Optimizer,
+        Model,
+        Task,
+        Metric,
+        Workload,
+    )
+}

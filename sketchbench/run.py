@@ -1,0 +1,245 @@
+"""The run: all that a workload may ask of the harness while it works."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from sketchbench.kinds import Derived, Event, Meter, Metric, Probe, Score, Workload
+from sketchbench.measure import Clock
+from sketchbench.store import Measurement
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import torch
+    from torch import Generator, Tensor, nn
+
+WARMUP = 2  # occurrences of a region that are not counted, rounded up to whole periods
+
+
+class Skip(Exception):
+    """This cell can't be measured here, for the reason given; not a failure."""
+
+
+class Diverged(Exception):
+    """A training loss or a score is not finite; the record's status becomes `nan`."""
+
+
+class Enough(BaseException):
+    """An audit has seen whole periods enough of every region; ends the workload's run."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One metric of an experiment's list, and where it is read: a region or an outcome."""
+
+    metric: Metric
+    where: str
+
+    def label(self) -> str:
+        """Return the metric's label, with `@where` unless it is the metric's usual place."""
+        usual = {"test"} if isinstance(self.metric, Score) else {"step", ""}
+        return self.metric.label() + ("" if self.where in usual else f"@{self.where}")
+
+
+def places(workload: Workload | type[Workload], metric: Metric) -> tuple[str, ...]:
+    """Return the regions or outcomes of `workload` in which `metric` can be read."""
+    if isinstance(metric, Probe):
+        return tuple(region for region in workload.regions if region in metric.regions)
+    if isinstance(metric, Score):
+        return tuple(
+            name for name, kind in workload.outcomes.items() if issubclass(kind, metric.consumes)
+        )
+    return ("",)
+
+
+def generator(seed: int, purpose: str) -> Generator:
+    """Return a CPU generator for (seed, purpose), independent of every other one."""
+    from torch import Generator
+
+    return Generator().manual_seed(_digest(seed, purpose))
+
+
+def _digest(seed: int, purpose: str) -> int:
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+class Run:
+    """One pass over a cell: its device, its randomness, its measurements."""
+
+    def __init__(
+        self,
+        device: torch.device,
+        seed: int,
+        wanted: Sequence[Wanted] = (),
+        stage: Literal["result", "audit"] = "result",
+        period: int = 1,
+        notify: Callable[[dict[str, Any]], None] = lambda news: None,
+    ) -> None:
+        self.device = device
+        self.seed = seed
+        self.stage = stage
+        self.events: list[dict[str, Any]] = []
+        self.watched: dict[str, Any] = {}
+        self._notify = notify
+        self._warmup = math.ceil(WARMUP / period) * period
+        self._period = period
+        self._scores = [w for w in wanted if isinstance(w.metric, Score)]
+        self._curves: dict[tuple[str, str], _Curve] = {}
+        self._regions: dict[str, Region] = {}
+        self._probes = [
+            w for w in wanted if isinstance(w.metric, Probe) and w.metric.stage == stage
+        ]
+        self._audited = {w.where for w in self._probes} if stage == "audit" else set()
+
+    def rng(self, purpose: str) -> Generator:
+        """Return a CPU generator of its own for `purpose`, the same on every device."""
+        return generator(self.seed, purpose)
+
+    def region(self, name: str) -> Region:
+        """Measure the enclosed work with every probe that watches region `name`."""
+        found = self._regions.get(name)
+        if found is None:
+            found = self._regions[name] = self._open(name)
+        return found
+
+    def watch(
+        self,
+        *,
+        model: nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        inputs: Tensor | Sequence[Tensor] | None = None,
+    ) -> None:
+        """Name what memory belongs to; meters that account for bytes by owner read it."""
+        named = {"model": model, "optimizer": optimizer, "inputs": inputs}
+        self.watched |= {key: value for key, value in named.items() if value is not None}
+
+    def deliver(self, name: str, outcome: Any, at: float | None = None) -> None:
+        """Hand over an outcome, or a function that makes it if a score asks for it.
+
+        `at` is the epoch or step: repeated deliveries are a curve, and the last one, or the one
+        without `at`, is the value. Raises `Diverged` where a score is not finite.
+        """
+        if isinstance(outcome, Event):
+            self.events.append({"name": name, "at": at, "what": outcome.what, **outcome.details})
+            return
+        scores = [w for w in self._scores if w.where == name] if self.stage == "result" else []
+        if not scores:
+            return
+        outcome = outcome() if callable(outcome) else outcome
+        values = {w.label(): float(w.metric(outcome)) for w in scores}  # type: ignore[operator]
+        for wanted in scores:
+            curve = self._curves.setdefault((wanted.metric.label(), name), _Curve(wanted.metric))
+            curve.add(at, values[wanted.label()], self._worked())
+        self._notify({"at": at, "values": values})
+        bad = [f"{label} is {value}" for label, value in values.items() if not math.isfinite(value)]
+        if bad:
+            raise Diverged(f"{', '.join(bad)}" + ("" if at is None else f" at {at:g}"))
+
+    def measurements(self) -> list[Measurement]:
+        """Return everything measured so far, in the order in which it was asked for."""
+        curves = [curve.measurement(where) for (_, where), curve in self._curves.items()]
+        probed = [
+            _probed(wanted, self._regions[wanted.where].counted(self._warmup, self._period))
+            for wanted in self._probes
+            if wanted.where in self._regions and self._regions[wanted.where].readings
+        ]
+        return curves + probed
+
+    def _open(self, name: str) -> Region:
+        meters = {w.metric.meter for w in self._probes if w.where == name}  # type: ignore[attr-defined]
+        if self.stage == "result":
+            meters.add(Clock)
+        done = self._seen_enough if name in self._audited else None
+        return Region({kind: kind(self.device) for kind in meters}, done)
+
+    def _worked(self) -> float:
+        """Return the wall seconds of measured work so far: evaluation and logging are outside."""
+        return sum(region.wall for region in self._regions.values())
+
+    def _seen_enough(self) -> None:
+        needed = self._warmup + self._period
+        if all(
+            name in self._regions and len(self._regions[name].readings) >= needed
+            for name in self._audited
+        ):
+            raise Enough
+
+
+class Region:
+    """A named stretch of work; entering it opens each meter once, leaving it reads them."""
+
+    def __init__(
+        self, meters: dict[Any, Meter], done: Callable[[], None] | None = None
+    ) -> None:
+        self.readings: list[dict[Any, Any]] = []
+        self.wall = 0.0
+        self._meters = tuple(meters.items())
+        self._done = done
+
+    def __enter__(self) -> None:
+        for _, meter in self._meters:
+            meter.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        readings = {name: meter.stop() for name, meter in reversed(self._meters)}
+        if error is not None:
+            return
+        self.readings.append(readings)
+        if Clock in readings:
+            self.wall += readings[Clock].wall
+        if self._done:
+            self._done()
+
+    def counted(self, warmup: int, period: int) -> list[dict[Any, Any]]:
+        """Return the readings after the warm-up, in whole periods; all where there are too few."""
+        rest = self.readings[warmup:]
+        return rest[: len(rest) - len(rest) % period] or rest or self.readings
+
+
+@dataclass
+class _Curve:
+    metric: Metric
+    at: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    final: float | None = None
+
+    def add(self, at: float | None, value: float, seconds: float) -> None:
+        self.final = value
+        if at is not None:
+            self.at.append(at)
+            self.values.append(value)
+            self.seconds.append(seconds)
+
+    def measurement(self, where: str) -> Measurement:
+        assert self.final is not None
+        return Measurement.of(
+            self.metric, where, self.final, at=self.at, samples=self.values, seconds=self.seconds
+        )
+
+
+def _probed(wanted: Wanted, counted: list[dict[Any, Any]]) -> Measurement:
+    probe = wanted.metric
+    assert isinstance(probe, Probe)
+    readings = [reading[probe.meter] for reading in counted]
+    summary = dict(probe.summarise(readings))
+    return Measurement.of(
+        probe,
+        wanted.where,
+        summary.pop("value"),
+        parts=summary | {"occurrences": float(len(readings))},
+        samples=[probe.sample(reading) for reading in readings],
+    )
+
+
+def is_stored(metric: Metric) -> bool:
+    """Whether `metric` is measured and stored, not derived when records are read."""
+    return not isinstance(metric, Derived)
