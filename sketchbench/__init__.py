@@ -16,11 +16,9 @@ if TYPE_CHECKING:
 
     from sketchbench.kinds import (
         ActivationSketch,
-        Approximation,
         CovarianceEstimate,
         CovarianceSketch,
         Derived,
-        Event,
         GradientSketch,
         LinearSketch,
         Measured,
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
         Metric,
         Model,
         Optimizer,
-        Predictions,
         Probe,
         Score,
         Shapes,
@@ -37,6 +34,7 @@ if TYPE_CHECKING:
         Task,
         Workload,
     )
+    from sketchbench.outcomes import Approximation, Event, Predictions
     from sketchbench.run import Diverged, Run, Skip
 
 __version__ = "0.1.0"
@@ -70,11 +68,15 @@ __all__ = [
     "hookimpl",
 ]
 
-_ROOMS = {"Field": "pydantic", "Diverged": "sketchbench.run"}
-_ROOMS |= {"Run": "sketchbench.run", "Skip": "sketchbench.run"}
+_ROOMS = {
+    "pydantic": ("Field",),
+    "sketchbench.outcomes": ("Approximation", "Event", "Predictions"),
+    "sketchbench.run": ("Diverged", "Run", "Skip"),
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'sketchbench' has no attribute '{name}'")
-    return getattr(importlib.import_module(_ROOMS.get(name, "sketchbench.kinds")), name)
+    room = next((room for room, names in _ROOMS.items() if name in names), "sketchbench.kinds")
+    return getattr(importlib.import_module(room), name)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         Task,
         Workload,
     )
-    from sketchbench.store import Record
+    from sketchbench.records import Record
 
 hookspec = HookspecMarker("sketchbench")
 hookimpl = HookimplMarker("sketchbench")

@@ -146,7 +146,7 @@ class Task(Recipe):
         """The shape of one example and the width of the output."""
 
     def prepare(self, progress: Callable[[str], None]) -> None:
-        """Fetch and verify what `load` reads; raise `Skip` if it can't be had. Runs once a suite."""
+        """Fetch and verify what `load` reads, once a suite; raise `Skip` if it can't be had."""
 
     @abstractmethod
     def load(self, split: Literal["train", "test"]) -> Split:
@@ -169,34 +169,6 @@ class Model(Recipe):
     @abstractmethod
     def build(self, shapes: Shapes) -> nn.Module:
         """Return a new module; weights come from torch's global generator, seeded by the caller."""
-
-
-# ---------------------------------------------------------------- outcomes
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Outcome of a trained model: outputs (n, c), targets (n,), and the task's mean loss."""
-
-    outputs: Tensor
-    targets: Tensor
-    loss: float
-
-
-@dataclass(frozen=True)
-class Approximation:
-    """Outcome of a sketch: the exact quantity and the sketched one, of equal shapes."""
-
-    exact: Tensor
-    approx: Tensor
-
-
-@dataclass(frozen=True)
-class Event:
-    """An outcome that no score need judge: something that happened, in the record as it is."""
-
-    what: str
-    details: Mapping[str, str | int | float | bool | None]
 
 
 # ---------------------------------------------------------------- metrics, workloads
@@ -258,9 +230,7 @@ class Measured(Protocol):
     def value(self, metric: str, where: str | None = None) -> float | None:
         """Return the value of `metric`, or None where it wasn't measured."""
 
-    def curve(
-        self, metric: str, where: str | None = None
-    ) -> Sequence[tuple[float, float, float]]:
+    def curve(self, metric: str, where: str | None = None) -> Sequence[tuple[float, float, float]]:
         """Return (at, value, seconds of measured work until then) for each delivery."""
 
 

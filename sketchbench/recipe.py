@@ -142,7 +142,9 @@ def _concrete(kind: type[Recipe], value: Any, lookup: Lookup | None) -> type[Rec
     try:
         found = lookup.lookup(kind.kind, name)
     except UnknownName as error:
-        raise PydanticCustomError("sketchbench.unknown_name", "{text}", {"text": str(error)}) from None
+        raise PydanticCustomError(
+            "sketchbench.unknown_name", "{text}", {"text": str(error)}
+        ) from None
     if not issubclass(found, kind):
         raise PydanticCustomError(
             "sketchbench.slot", "'{name}' is no {wanted}", {"name": name, "wanted": kind.__name__}
@@ -182,5 +184,7 @@ def _short(value: Any) -> str:
         return value if len(value) <= 60 else value[:57] + "…"
     if isinstance(value, Mapping):
         return "a mapping"
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
     return text if len(text) <= 60 else text[:57] + "…"

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from sketchbench.kinds import Derived, Event, Meter, Metric, Probe, Score, Workload
+from sketchbench.kinds import Derived, Meter, Metric, Probe, Score, Workload
 from sketchbench.measure import Clock
-from sketchbench.store import Measurement
+from sketchbench.outcomes import Event
+from sketchbench.records import Measurement
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -61,10 +62,11 @@ def generator(seed: int, purpose: str) -> Generator:
     """Return a CPU generator for (seed, purpose), independent of every other one."""
     from torch import Generator
 
-    return Generator().manual_seed(_digest(seed, purpose))
+    return Generator().manual_seed(seed_of(seed, purpose))
 
 
-def _digest(seed: int, purpose: str) -> int:
+def seed_of(seed: int, purpose: str) -> int:
+    """Return the seed of (seed, purpose), 63 bits of a digest."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
@@ -174,9 +176,7 @@ class Run:
 class Region:
     """A named stretch of work; entering it opens each meter once, leaving it reads them."""
 
-    def __init__(
-        self, meters: dict[Any, Meter], done: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, meters: dict[Any, Meter], done: Callable[[], None] | None = None) -> None:
         self.readings: list[dict[Any, Any]] = []
         self.wall = 0.0
         self._meters = tuple(meters.items())

@@ -10,16 +10,15 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-if TYPE_CHECKING:
-    from sketchbench.kinds import Metric
+from sketchbench.records import Measurement, Placement, Record, Session
+
+__all__ = ["FILE", "SCHEMA", "Measurement", "Placement", "Record", "Session", "Store", "StoreError"]
 
 SCHEMA = 1
 FILE = "results.sqlite"
-STATUSES = ("ok", "nan", "error", "timeout", "oom", "crash", "interrupted", "skipped")
 
 _TABLES = """
 CREATE TABLE sessions (
@@ -35,8 +34,8 @@ CREATE INDEX records_by_cell ON records (cell);
 CREATE TABLE measurements (
     record INTEGER NOT NULL, metric TEXT NOT NULL, place TEXT NOT NULL, value REAL,
     unit TEXT NOT NULL, direction TEXT NOT NULL, margin REAL NOT NULL, relative INTEGER NOT NULL,
-    session INTEGER NOT NULL, parts TEXT NOT NULL, at TEXT NOT NULL, samples TEXT NOT NULL,
-    seconds TEXT NOT NULL, PRIMARY KEY (record, metric, place)
+    session INTEGER NOT NULL, source TEXT NOT NULL, parts TEXT NOT NULL, at TEXT NOT NULL,
+    samples TEXT NOT NULL, seconds TEXT NOT NULL, PRIMARY KEY (record, metric, place)
 );
 CREATE TABLE outlines (
     suite TEXT NOT NULL, selection TEXT NOT NULL, session INTEGER NOT NULL, outline TEXT NOT NULL,
@@ -52,99 +51,6 @@ CREATE TABLE placements (
 
 class StoreError(Exception):
     """The results can't be read or written; the text says which file, why, and what to do."""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One metric at one place: its value, parts, and every sample or curve point behind it.
-
-    With `at`, `samples` is a curve over `at` and `seconds` the measured work until each point;
-    without, `samples` are the values of the counted occurrences of a region.
-    """
-
-    metric: str
-    where: str
-    value: float
-    unit: str
-    direction: str
-    margin: float
-    relative: bool
-    parts: Mapping[str, float] = field(default_factory=dict)
-    at: Sequence[float] = ()
-    samples: Sequence[float] = ()
-    seconds: Sequence[float] = ()
-    session: int = 0
-
-    @classmethod
-    def of(cls, metric: Metric, where: str, value: float, **rest: Any) -> Self:
-        """Return a measurement that carries the metric's unit, direction and margin."""
-        return cls(
-            metric=metric.label(),
-            where=where,
-            value=value,
-            unit=metric.unit,
-            direction=metric.direction,
-            margin=metric.margin,
-            relative=metric.relative,
-            **rest,
-        )
-
-
-@dataclass(frozen=True)
-class Record:
-    """What one cell measured, or why it didn't.
-
-    `key` changes with everything that can change the numbers, `cell` with the configuration only.
-    """
-
-    key: str
-    cell: str
-    status: str
-    reason: str
-    started: str
-    seconds: float
-    config: Mapping[str, Any]
-    measurements: Sequence[Measurement] = ()
-    events: Sequence[Mapping[str, Any]] = ()
-    log: str = ""
-    session: int = 0
-
-    def find(self, metric: str, where: str | None = None) -> Measurement | None:
-        """Return the measurement of `metric` at `where` (default: `test`, else the first)."""
-        found = [m for m in self.measurements if m.metric == metric]
-        if where is not None:
-            return next((m for m in found if m.where == where), None)
-        return next((m for m in found if m.where == "test"), found[0] if found else None)
-
-    def value(self, metric: str, where: str | None = None) -> float | None:
-        """Return the value of `metric`, or None where it wasn't measured."""
-        found = self.find(metric, where)
-        return found.value if found else None
-
-    def curve(self, metric: str, where: str | None = None) -> list[tuple[float, float, float]]:
-        """Return (at, value, seconds of measured work until then) for each delivery."""
-        found = self.find(metric, where)
-        return list(zip(found.at, found.samples, found.seconds, strict=True)) if found else []
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where a cell appears in a suite: the experiment, one label per axis, and the seed."""
-
-    experiment: str
-    axes: Mapping[str, str]
-    seed: int
-    cell: str
-
-
-@dataclass(frozen=True)
-class Session:
-    """One call of `run`: when, on which machine, in which environment."""
-
-    id: int
-    started: str
-    machine: str
-    environment: Mapping[str, Any]
 
 
 class Store:
@@ -186,9 +92,7 @@ class Store:
 
     # ------------------------------------------------------------ writing
 
-    def begin_session(
-        self, started: str, machine: str, environment: Mapping[str, Any]
-    ) -> int:
+    def begin_session(self, started: str, machine: str, environment: Mapping[str, Any]) -> int:
         """Store a session and return its number."""
         with self._transaction():
             return int(
@@ -247,31 +151,34 @@ class Store:
                 ),
             ).lastrowid
             self._db.executemany(
-                "INSERT INTO measurements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (row, m.metric, m.where, m.value, m.unit, m.direction, m.margin, m.relative)
-                    + (m.session or record.session, _dump(m.parts), _dump(m.at))
-                    + (_dump(m.samples), _dump(m.seconds))
-                    for m in record.measurements
-                ),
+                "INSERT INTO measurements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (_row(row, m, record.session) for m in record.measurements),
             )
 
     # ------------------------------------------------------------ reading
 
-    def newest(self, column: str = "key", names: Iterable[str] | None = None) -> dict[str, Record]:
-        """Return the newest record of each `key` (or each `cell`), of all or of those named."""
+    def newest(
+        self, column: str = "key", names: Iterable[str] | None = None, *, light: bool = False
+    ) -> dict[str, Record]:
+        """Return the newest record of each `key` (or each `cell`), of all or of those named.
+
+        `light` leaves out parts, samples and curves, which are most of the bytes.
+        """
         assert column in ("key", "cell")
+        series = "'{}', '[]', '[]', '[]'" if light else "parts, at, samples, seconds"
+        wanted = None if names is None else set(names)
         with _told(self.path):
             rows = self._db.execute(
-                f"SELECT r.* FROM records r JOIN (SELECT max(id) AS id FROM records GROUP BY"
+                "SELECT r.* FROM records r JOIN (SELECT max(id) AS id FROM records GROUP BY"
                 f" {column}) USING (id)"
-            ).fetchall()
-            wanted = None if names is None else set(names)
-            chosen = {
-                row[0]: row for row in rows if wanted is None or row[1 if column == "key" else 2] in wanted
-            }
+            )
+            place = 1 if column == "key" else 2
+            chosen = {row[0]: row for row in rows if wanted is None or row[place] in wanted}
             measured: dict[int, list[Measurement]] = {}
-            for row in self._db.execute("SELECT * FROM measurements ORDER BY rowid"):
+            for row in self._db.execute(
+                "SELECT record, metric, place, value, unit, direction, margin, relative, session,"
+                f" source, {series} FROM measurements ORDER BY rowid"
+            ):
                 if row[0] in chosen:
                     measured.setdefault(row[0], []).append(_measurement(row))
         records = (_record(row, measured.get(row[0], [])) for row in chosen.values())
@@ -338,7 +245,9 @@ def _told(path: Path) -> Iterator[None]:
             f"{path}: damaged ({error}); move it away, or name another folder with --results"
         ) from error
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}; name another with --results") from error
+        raise StoreError(
+            f"{path}: {error.strerror or error}; name another with --results"
+        ) from error
 
 
 def _record(row: Sequence[Any], measured: list[Measurement]) -> Record:
@@ -359,7 +268,22 @@ def _record(row: Sequence[Any], measured: list[Measurement]) -> Record:
 
 
 def _measurement(row: Sequence[Any]) -> Measurement:
-    _, metric, where, value, unit, direction, margin, relative, session, parts, at, samples, seconds = row
+    (
+        _,
+        metric,
+        where,
+        value,
+        unit,
+        direction,
+        margin,
+        relative,
+        session,
+        source,
+        parts,
+        at,
+        samples,
+        seconds,
+    ) = row
     return Measurement(
         metric=metric,
         where=where,
@@ -369,11 +293,18 @@ def _measurement(row: Sequence[Any]) -> Measurement:
         margin=margin,
         relative=bool(relative),
         session=session,
+        source=source,
         parts=json.loads(parts),
         at=json.loads(at),
         samples=json.loads(samples),
         seconds=json.loads(seconds),
     )
+
+
+def _row(record: int | None, m: Measurement, session: int) -> tuple[Any, ...]:
+    described = (m.metric, m.where, m.value, m.unit, m.direction, m.margin, m.relative)
+    series = (_dump(m.parts), _dump(m.at), _dump(m.samples), _dump(m.seconds))
+    return (record, *described, m.session or session, m.source, *series)
 
 
 def _dump(value: Any) -> str:

@@ -1,1 +1,57 @@
 """Dense baselines and controls: what every sketch is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from sketchbench import ActivationSketch, CovarianceSketch, GradientSketch, Optimizer, hookimpl
+from sketchbench_dense.checkpoint import Checkpoint
+from sketchbench_dense.controls import RandomGradient, ZeroGradient
+from sketchbench_dense.covariance import ExactCovariance
+from sketchbench_dense.micro_batch import MicroBatch
+from sketchbench_dense.muon import Muon
+from sketchbench_dense.optimizers import SGD, Adafactor, Adagrad, Adam, AdamW
+from sketchbench_dense.projections import Gaussian, Rademacher
+
+__all__ = [
+    "SGD",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Checkpoint",
+    "ExactCovariance",
+    "Gaussian",
+    "MicroBatch",
+    "Muon",
+    "Rademacher",
+    "RandomGradient",
+    "ZeroGradient",
+    "register_optimizers",
+    "register_sketches",
+]
+
+
+@hookimpl
+def register_sketches() -> Sequence[
+    type[ActivationSketch] | type[CovarianceSketch] | type[GradientSketch]
+]:
+    """Return the baselines and controls of all three families."""
+    return [
+        Checkpoint,
+        MicroBatch,
+        ZeroGradient,
+        RandomGradient,
+        ExactCovariance,
+        Gaussian,
+        Rademacher,
+    ]
+
+
+@hookimpl
+def register_optimizers() -> Sequence[type[Optimizer]]:
+    """Return torch's own optimizers: Muon only where this torch has it (2.9 and later)."""
+    found: list[type[Optimizer]] = [SGD, Adam, AdamW, Adagrad, Adafactor]
+    return [*found, Muon] if hasattr(torch.optim, "Muon") else found

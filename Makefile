@@ -1,0 +1,31 @@
+# `make run` measures the quickstart suite, `make test` runs the tests; both install first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: run test nightly benchmarks clean
+
+run: $(STAMP)
+	$(BIN)/sketchbench run suites/quickstart.yaml
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+# Speed, the accuracy bands on the real data sets (about half an hour), and longer fuzzing.
+nightly: $(STAMP)
+	$(BIN)/python -m pytest -m "nightly or not nightly"
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+
+benchmarks: $(STAMP)
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+
+$(STAMP): requirements.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf .venv

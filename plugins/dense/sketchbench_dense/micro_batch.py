@@ -1,0 +1,126 @@
+"""Micro-batching: the exact gradient of a batch, a few rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Self
+
+import torch
+from pydantic import model_validator
+from torch import Generator, Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+from sketchbench import ActivationSketch, Field, SketchedModel, Skip
+from sketchbench_dense.checkpoint import checkpointed
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class MicroBatch(ActivationSketch):
+    """Forward and backward of a few rows at a time; gradients add up to the batch's own.
+
+    Exact for a loss that is a mean over rows; refused where statistics couple the rows of a
+    batch (batch normalisation). Dropout draws other masks than the whole batch would.
+    """
+
+    name = "micro-batch"
+    rows: int | None = Field(None, ge=1, description="Rows of a micro-batch.")
+    bytes: int | None = Field(
+        None, ge=1, description="Instead of rows: bytes that one may keep for its backward pass."
+    )
+    checkpoint: bool = Field(
+        False, description="Checkpoint each block too; recomputing one comes on top of `bytes`."
+    )
+
+    @model_validator(mode="after")
+    def _has_one_size(self) -> Self:
+        if (self.rows is None) == (self.bytes is None):
+            raise ValueError("activation_sketch 'micro-batch' needs one of 'rows' and 'bytes'")
+        return self
+
+    def build(self, model: nn.Module, batch_size: int, rng: Generator) -> SketchedModel:
+        """Return the model, fed in micro-batches; raise `Skip` for batch normalisation."""
+        for name, module in model.named_modules():
+            running = isinstance(module, _NormBase) and module.track_running_stats
+            if isinstance(module, _BatchNorm) or running:
+                raise Skip(
+                    f"micro-batch: '{name}' ({type(module).__name__}) keeps statistics of whole "
+                    "batches, so micro-batches would not be exact"
+                )
+        return _MicroBatched(
+            checkpointed(model) if self.checkpoint else model, self.rows, self.bytes
+        )
+
+
+class _MicroBatched:
+    def __init__(self, model: nn.Module, rows: int | None, budget: int | None) -> None:
+        self.model = model
+        self._rows = rows
+        self._budget = budget  # bytes
+
+    def accumulate(self, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+        """Add the batch's mean gradient to `.grad`; the last micro-batch may be smaller."""
+        if self._rows is None:
+            assert self._budget is not None
+            self._rows = fitting_rows(self.model, inputs, targets, loss, self._budget)
+        total = torch.zeros((), device=inputs.device)
+        for x, y in zip(*(torch.split(t, self._rows) for t in (inputs, targets)), strict=True):
+            part = loss(self.model(x), y) * (len(x) / len(inputs))
+            part.backward()  # type: ignore[no-untyped-call]
+            total += part.detach()
+        return total
+
+    def end_epoch(self, loss: float) -> None:
+        """Adapt to nothing."""
+
+
+def fitting_rows(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss, budget: int) -> int:
+    """Return how many rows keep at most `budget` bytes for the backward pass; at least one.
+
+    One and two rows tell the slope; the count it gives is checked, and lowered until it fits.
+    Forward passes alone: gradients and random state stay as they are. Raises `Skip` where one
+    row is too much.
+    """
+
+    def kept(rows: int) -> int:
+        return saved_bytes(model, inputs[:rows], targets[:rows], loss)
+
+    one = kept(1)
+    if one > budget:
+        raise Skip(f"micro-batch: one row keeps {one} bytes, more than bytes={budget}")
+    slope = max(1, kept(min(2, len(inputs))) - one)
+    rows = min(len(inputs), 1 + (budget - one) // slope)
+    while rows > 1 and (needed := kept(rows)) > budget:
+        rows = max(1, min(rows - 1, rows * budget // needed))
+    return rows
+
+
+def saved_bytes(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss) -> int:
+    """Return the bytes that one forward pass keeps for its backward pass.
+
+    Each storage counts once and whole; parameters, buffers and the batch itself, which are there
+    anyway, don't count.
+    """
+    owned = _storages([*model.parameters(), *model.buffers(), inputs, targets])
+    saved: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        saved.update(_storages([tensor]))
+        return tensor.detach()  # the output of a node would keep itself alive
+
+    devices = [inputs.device] if inputs.device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices),
+        torch.enable_grad(),
+        saved_tensors_hooks(note, lambda tensor: tensor),
+    ):
+        graph = loss(model(inputs), targets)  # holds what is saved until it has been counted
+    del graph
+    return sum(size for start, size in saved.items() if start not in owned)
+
+
+def _storages(tensors: Iterable[Tensor]) -> dict[int, int]:
+    """Return address and bytes of the storages behind `tensors`."""
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    return {storage.data_ptr(): storage.nbytes() for storage in storages}

@@ -1,0 +1,1 @@
+"""Metrics: what is measured (probes), judged (scores) and computed afterwards (derived)."""

@@ -1,0 +1,1 @@
+"""Workloads: the experiments that suites fill."""

@@ -1,0 +1,34 @@
+"""`sketchbench export`: the stored numbers as tidy rows for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(name="export")
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    type=click.Choice(["csv", "jsonl"]),
+    required=True,
+    help="Rows of comma-separated values, or one JSON object a line.",
+)
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: stdout.")
+@click.option("--samples", is_flag=True, help="Also every sample behind a value.")
+def command(results: Path, format: str, output: Path | None, samples: bool) -> None:
+    """Write every number in RESULTS, a results folder or file, as one tidy row."""
+    from sketchbench.cli.report import fail, resolver, told
+    from sketchbench.report import export, plans
+    from sketchbench.store import Store
+
+    with told(), Store.open(results) as store:
+        found = plans.plans(store)
+        if not found:
+            fail(f"no results in {store.path}")
+        rows = export.rows(found, resolver(), samples)
+        if output is None:
+            export.WRITERS[format](rows, click.get_text_stream("stdout", encoding="utf-8"))
+        else:
+            export.save(rows, output, format)

@@ -1,0 +1,130 @@
+"""`sketchbench run`: measure the cells of a suite that have no sound record yet."""
+
+from __future__ import annotations
+
+import datetime
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sketchbench.cli import selection
+
+TIMEOUT = 3600.0
+
+
+@click.command(name="run")
+@selection.selection
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S",
+              help=f"Kill a pass after S seconds (else the suite's, else {TIMEOUT:g}).")
+@click.option("--here", is_flag=True, help="In this process, for a debugger: no isolation.")
+@click.option("--force", is_flag=True, help="Measure every cell again.")
+def command(
+    suite: Path,
+    preset: str | None,
+    sets: tuple[str, ...],
+    only: tuple[str, ...],
+    seeds: int | None,
+    device: str,
+    results: Path,
+    jobs: int,
+    timeout: float | None,
+    here: bool,
+    force: bool,
+) -> None:
+    """Measure SUITE, and show what came out.
+
+    Runs only the cells whose record is missing, failed, or older than the code. Exit status: 0 if
+    all cells are ok or skipped and at least one is ok, 1 otherwise, 2 if the request was wrong,
+    130 if interrupted.
+    """
+    if here and (jobs > 1 or timeout is not None):
+        selection.fail("--here: one cell at a time and no timeout; drop --jobs and --timeout")
+    chosen = selection.choose(suite, preset, sets, only, seeds, device, jobs)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with selection.told():
+        status = _measure(chosen, results, timeout, here, force)
+    raise SystemExit(status)
+
+
+def _measure(
+    chosen: selection.Chosen, results: Path, timeout: float | None, here: bool, force: bool
+) -> int:
+    from sketchbench import environment
+    from sketchbench.execute import schedule
+    from sketchbench.report import terminal
+    from sketchbench.report.progress import Progress, console
+    from sketchbench.store import Store
+
+    suite, keys = chosen.suite, chosen.keys
+    with Store.open(results, create=True) as store:
+        jobs = schedule.plan(suite, store.newest("key", [keys.of(c) for c in suite.cells]), keys, force)
+        facts = environment.describe(_distributions(chosen)) | {
+            "device": chosen.device, "threads": keys.threads, "jobs": chosen.jobs,
+            "suite": str(suite.path), "command": selection.same_call(),
+        }
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        session = store.begin_session(started, environment.machine(), facts)
+        store.place(suite.name, suite.selection, session, suite.outline(), _placements(jobs),
+                    whole=suite.whole)
+        records = {job.cell.id: job.record for job in jobs if not job.stages}
+        interrupted = False
+        with Progress(suite, jobs, chosen.jobs) as progress, _runner(chosen, here) as runner:
+            work = schedule.Schedule(
+                runner, store, session, keys, progress, chosen.registry.stored, chosen.jobs,
+                timeout or suite.timeout or TIMEOUT,
+            )
+            try:
+                work.run(jobs)
+            except KeyboardInterrupt:
+                interrupted = True
+            records |= progress.records
+        screen = console()
+        if interrupted:
+            click.echo(f"interrupted; finish with: {selection.same_call()}", err=True)
+            return 130
+        terminal.show(store, suite.name, screen, derive=resolver(chosen.registry),
+                      selection=suite.selection)
+        screen.print(f"results: {store.path}", highlight=False, soft_wrap=True)
+    statuses = [record.status for record in records.values() if record]
+    return 0 if set(statuses) <= {"ok", "skipped"} and "ok" in statuses else 1
+
+
+def _distributions(chosen: selection.Chosen) -> list[str]:
+    return [found.distribution for found in chosen.registry.plugins.values() if found]
+
+
+def _placements(jobs: Any) -> Any:
+    from sketchbench.store import Placement
+
+    return [
+        Placement(job.cell.experiment, dict(job.cell.axes), job.cell.seed, job.cell.id)
+        for job in jobs
+    ]
+
+
+def _runner(chosen: selection.Chosen, here: bool) -> Any:
+    if here:
+        from sketchbench.execute.here import Here
+
+        return Here(chosen.registry)
+    from sketchbench.execute.isolated import Isolated
+
+    return Isolated(chosen.device, chosen.registry.quarantined)
+
+
+def resolver(registry: Any) -> Any:
+    """Return the function that turns a derived metric's configuration into the metric."""
+    from pydantic import ValidationError
+
+    from sketchbench.kinds import Derived, Metric
+
+    def derive(config: Any) -> Derived | None:
+        try:
+            metric = Metric.of(config, registry)
+        except ValidationError:
+            return None
+        return metric if isinstance(metric, Derived) else None
+
+    return derive

@@ -1,0 +1,126 @@
+"""What `run` and `plan` share: which cells of a suite are meant, and how mistakes are told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from sketchbench.execute.keys import Keys
+    from sketchbench.registry import Registry
+    from sketchbench.suite import Suite
+
+RESULTS = click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    envvar="SKETCHBENCH_RESULTS",
+    default=Path("results"),
+    show_default=True,
+    help="Folder of the results.",
+)
+_OPTIONS = (
+    click.argument("suite", type=click.Path(path_type=Path)),
+    click.option("--preset", metavar="NAME", help="Apply one of the suite's presets."),
+    click.option("--set", "sets", metavar="PATH=VALUE", multiple=True, help="Change a parameter."),
+    click.option("--only", metavar="GLOB", multiple=True, help="Cells whose label matches."),
+    click.option("--seeds", type=click.IntRange(1), metavar="N", help="Seeds 0 to N-1."),
+    click.option("--device", default="auto", metavar="cpu|cuda|auto", show_default=True),
+    RESULTS,
+    click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+                 help="Cells at a time; they share the cores, and the clock."),
+)
+
+
+def selection(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose cells of a suite."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A suite, expanded against the installed plugins."""
+
+    suite: Suite
+    registry: Registry
+    keys: Keys
+    device: str
+    jobs: int
+
+
+def choose(
+    suite: Path,
+    preset: str | None,
+    sets: tuple[str, ...],
+    only: tuple[str, ...],
+    seeds: int | None,
+    device: str,
+    jobs: int,
+) -> Chosen:
+    """Load the plugins and expand the suite; end with status 2 and a line a mistake."""
+    from sketchbench import environment
+    from sketchbench.execute.keys import Keys
+    from sketchbench.registry import Registry
+    from sketchbench.suite import Suite
+
+    with told():
+        kind = device_kind(device)
+        registry = Registry.load()
+        expanded = Suite.read(
+            suite, registry, preset=preset, sets=sets, only=only, seeds=seeds, device=kind
+        )
+    for name, reason in sorted(registry.quarantined.items()):
+        click.echo(f"plugin '{name}' is in quarantine: {reason}", err=True)
+    threads = max(1, environment.cores() // jobs)
+    return Chosen(expanded, registry, Keys(threads), kind, jobs)
+
+
+def device_kind(device: str) -> str:
+    """Return `cpu` or `cuda`; end with status 2 where the device is unknown or absent."""
+    import torch
+
+    if device not in ("cpu", "cuda", "auto"):
+        fail(f"--device {device}: no such device; (known: auto, cpu, cuda)")
+    if device == "cuda" and not torch.cuda.is_available():
+        built = "is built without CUDA" if torch.version.cuda is None else "sees no GPU"
+        fail(f"--device cuda: torch {torch.__version__} {built} here; use --device cpu")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """End with status 2 and one line a mistake, where a request or a file is wrong."""
+    from sketchbench.store import StoreError
+    from sketchbench.suite import SuiteError
+
+    try:
+        yield
+    except (SuiteError, StoreError) as error:
+        fail(str(error))
+
+
+def fail(text: str, status: int = 2) -> NoReturn:
+    """Print `text` on standard error and end."""
+    click.echo(text, err=True)
+    sys.stdout.flush()
+    raise SystemExit(status)
+
+
+def same_call() -> str:
+    """Return the command line of this process, to be typed again."""
+    import shlex
+
+    words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+    if words[0] == "__main__.py":
+        words[:1] = ["python", "-m", "sketchbench"]
+    return shlex.join(words)

@@ -1,0 +1,52 @@
+"""The one module that the fork server preloads: torch, what optimizers import, the registry.
+
+Nothing may escape from here, or the server would die without a word: problems are kept, and every
+child hands them to the driver.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from sketchbench.discovery import raised
+from sketchbench.execute import lifeline
+from sketchbench.registry import Registry
+
+DRIVER = "_SKETCHBENCH_DRIVER"  # set by the driver: its process number
+QUARANTINED = "_SKETCHBENCH_QUARANTINED"  # set by the driver: what its own load left out, and why
+
+PROBLEMS: list[str] = []
+SERVER = 0
+_registry: Registry | None = None
+
+
+def registry() -> Registry:
+    """Return the registry, loaded once: by the server if there is one, else by this process."""
+    global _registry
+    if _registry is None:
+        _registry = Registry.load(json.loads(os.environ.get(QUARANTINED, "null")))
+    return _registry
+
+
+def _serve() -> None:
+    global SERVER
+    SERVER = os.getpid()
+    lifeline.die_with(int(os.environ[DRIVER]))
+    for load in (_torch, registry):
+        try:
+            load()
+        except BaseException as error:
+            PROBLEMS.append(f"preload: {raised(error)}")
+
+
+def _torch() -> None:
+    import torch
+    import torch._dynamo  # the first optimizer imports it: 2 s of CPU in every child otherwise
+    import torch.utils.checkpoint  # noqa: F401
+
+    from sketchbench.execute import worker  # noqa: F401
+
+
+if os.environ.get(DRIVER) == str(os.getppid()):
+    _serve()

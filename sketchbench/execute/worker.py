@@ -1,0 +1,109 @@
+"""The work of one pass: a request in, an answer out; in a child process or in this one."""
+
+from __future__ import annotations
+
+import dataclasses
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any
+
+from sketchbench.discovery import raised
+from sketchbench.execute import lifeline, preload
+from sketchbench.kinds import Task
+from sketchbench.recipe import Lookup
+from sketchbench.run import Diverged, Enough, Run, Skip, seed_of
+from sketchbench.suite import rebuild
+
+News = Callable[[dict[str, Any]], None]
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+def child(connection: Connection, request: dict[str, Any]) -> None:
+    """Do the request in this process, which is a child made for it, and send the answer."""
+    os.setpgid(0, 0)
+    lifeline.die_with(preload.SERVER or int(os.environ[preload.DRIVER]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
+    with open(request["log"], "wb", buffering=0) as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+    faulthandler.enable(sys.stderr)
+    answer = do(request, preload.registry(), lambda news: connection.send({"news": news}))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    connection.send({"answer": answer | {"problems": preload.PROBLEMS}})
+    connection.close()
+
+
+def do(request: dict[str, Any], lookup: Lookup, notify: News) -> dict[str, Any]:
+    """Return status, reason, measurements and events of one pass (or of a task's preparation)."""
+    if "prepare" in request:
+        task = Task.of(request["prepare"], lookup)
+        status, reason = _tried(lambda: task.prepare(lambda text: notify({"text": text})))
+        return {"status": status, "reason": reason, "measurements": [], "events": []}
+    import torch
+
+    workload, wanted, seed, device_name = rebuild(request["cell"], lookup)
+    device = torch.device(device_name)
+    period, stage = workload.full_period(), request["stage"]
+    run = Run(device, seed, wanted, stage=stage, period=period, notify=notify)
+    with _repeatable(device, request["threads"], seed, run.events):
+        status, reason = _tried(lambda: workload.run(run))
+    return {
+        "status": status,
+        "reason": reason,
+        "measurements": [dataclasses.asdict(m) for m in run.measurements()],
+        "events": run.events,
+    }
+
+
+def _tried(work: Callable[[], None]) -> tuple[str, str]:
+    """Return how the work ended: a status, and one line that says why."""
+    try:
+        work()
+    except Enough:
+        return "ok", ""
+    except Skip as reason:
+        return "skipped", " ".join(str(reason).split())
+    except Diverged as reason:
+        return "nan", " ".join(str(reason).split())
+    except Exception as error:
+        traceback.print_exc()
+        text = str(error)
+        short = isinstance(error, MemoryError) or any(said in text for said in _NO_MEMORY)
+        return ("oom" if short else "error"), raised(error)
+    return "ok", ""
+
+
+@contextmanager
+def _repeatable(
+    device: Any, threads: int, seed: int, events: list[dict[str, Any]]
+) -> Iterator[None]:
+    """Fix everything that could make two runs of one cell differ; put it back afterwards."""
+    import torch
+
+    on_cuda = device.type == "cuda"
+    before = torch.get_num_threads()
+    was = torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=on_cuda)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        devices = [device.index or 0] if on_cuda else []
+        with torch.random.fork_rng(devices=devices), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.manual_seed(seed_of(seed, "global"))
+            yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(was)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+        texts = dict.fromkeys(" ".join(str(w.message).split()) for w in caught)
+        events += [{"name": "warning", "at": None, "what": text[:500]} for text in texts]

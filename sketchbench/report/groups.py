@@ -1,0 +1,227 @@
+"""Groups: the cells of an experiment that are compared with one another, and their readings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from sketchbench import statistics
+from sketchbench.records import Placement, Record
+from sketchbench.report.plans import NOT_RUN
+from sketchbench.statistics import Difference, Ratio
+
+if TYPE_CHECKING:
+    from sketchbench.kinds import Derived
+
+Derive = Callable[[Mapping[str, Any]], "Derived | None"]
+
+_CLOCKED = {"s", "ms", "us", "µs", "μs", "ns", "min", "h", "sec", "second", "seconds", "J", "W"}
+_COUNTED = {"B", "bytes", "byte", "FLOP", "FLOPs", "flop", "flops"}
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One metric of an experiment at one place, as its outline states it."""
+
+    label: str
+    metric: str
+    where: str | None
+    unit: str
+    direction: str
+    relative: bool
+    derived: bool
+    recipe: Derived | None = None
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any], derive: Derive | None) -> Self:
+        """Read an entry of an outline; a derived one is resolved to its recipe, if it can be."""
+        where = entry.get("where") or None
+        derived = bool(entry.get("derived"))
+        return cls(
+            label=entry["label"],
+            metric=entry["label"].removesuffix(f"@{where}"),
+            where=where,
+            unit=entry.get("unit", ""),
+            direction=entry.get("direction", "lower"),
+            relative=bool(entry.get("relative")),
+            derived=derived,
+            recipe=derive(entry["metric"]) if derived and derive else None,
+        )
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is derived by a recipe that isn't there."""
+        return self.derived and self.recipe is None
+
+    @property
+    def clocked(self) -> bool:
+        """Whether its values depend on the machine and the moment: times, energies, rates."""
+        return not _CLOCKED.isdisjoint(re.split(r"[^A-Za-zµμ]+", self.unit))
+
+    @property
+    def quality(self) -> bool:
+        """Whether it judges a result, rather than measuring a resource."""
+        return not (self.clocked or self.unit in _COUNTED)
+
+    def compare(
+        self, these: Mapping[int, Reading], those: Mapping[int, Reading]
+    ) -> Difference | Ratio:
+        """Pair two methods' readings by seed: a ratio where `relative`, else a difference.
+
+        Clocked values make a pair only where both were measured in one session.
+        """
+        pairs: list[tuple[float | None, float | None]] = []
+        for seed in these.keys() & those.keys():
+            a, b = these[seed], those[seed]
+            apart = self.clocked and a.sessions != b.sessions
+            pairs.append((None, None) if apart else (a.value, b.value))
+        return statistics.ratio(pairs) if self.relative else statistics.difference(pairs)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A column's value for one ok cell: None with a reason where it has none.
+
+    `sessions` are those in which what it rests on was measured.
+    """
+
+    value: float | None
+    sessions: frozenset[int]
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A planned cell, with its record once there is one."""
+
+    placement: Placement
+    record: Record | None
+
+    @property
+    def status(self) -> str:
+        """The record's status, or `not run`."""
+        return self.record.status if self.record else NOT_RUN
+
+
+@dataclass(frozen=True)
+class Group:
+    """All cells of an experiment that are equal in every axis but the method axis.
+
+    `methods` maps each method's label to its cells by seed; both in the order of the suite.
+    """
+
+    experiment: str
+    title: str
+    labels: Mapping[str, str]
+    columns: Sequence[Column]
+    methods: Mapping[str, Mapping[int, Cell]]
+    baseline: str | None
+    control: str | None
+
+    def readings(self, column: Column) -> dict[str, dict[int, Reading]]:
+        """Return the column's readings of all ok cells, by method and seed."""
+        return {
+            method: {
+                seed: self._derived(column, cell.record, seed)
+                if column.derived
+                else _stored(column, cell.record)
+                for seed, cell in by_seed.items()
+                if cell.record and cell.status == "ok"
+            }
+            for method, by_seed in self.methods.items()
+        }
+
+    def _derived(self, column: Column, record: Record, seed: int) -> Reading:
+        recipe = column.recipe
+        if recipe is None:
+            return Reading(None, frozenset(), "its plugin is missing")
+        grouped = recipe.scope == "group"
+        baseline = self._ok(self.baseline, seed) if grouped else None
+        control = self._ok(self.control, seed) if grouped else None
+        found = [record.find(*need.split("@", 1)) for need in recipe.needs]
+        sessions = frozenset(m.session or record.session for m in found if m)
+        try:
+            value = recipe.derive(record, baseline, control)
+            value = None if value is None else float(value)
+        except Exception as error:  # a plugin's mistake costs its column, not the report
+            return Reading(None, sessions, f"it failed with {type(error).__name__}: {error}")
+        return Reading(value, sessions or frozenset({record.session}), _why(value))
+
+    def _ok(self, method: str | None, seed: int) -> Record | None:
+        cell = self.methods.get(method, {}).get(seed) if method is not None else None
+        return cell.record if cell and cell.status == "ok" else None
+
+
+def _stored(column: Column, record: Record) -> Reading:
+    found = record.find(column.metric, column.where)
+    if found is None:
+        return Reading(None, frozenset(), "not measured")
+    return Reading(found.value, frozenset({found.session or record.session}), _why(found.value))
+
+
+def _why(value: float | None) -> str:
+    if value is None:
+        return "undefined"
+    return "" if abs(value) < float("inf") else f"it is {value}"
+
+
+def groups(
+    outline: Mapping[str, Any],
+    placements: Iterable[Placement],
+    records: Mapping[str, Record],
+    derive: Derive | None = None,
+) -> list[Group]:
+    """Return the comparison groups of every experiment, in the order of the suite."""
+    by_experiment: dict[str, list[Cell]] = {}
+    for placement in placements:
+        cell = Cell(placement, records.get(placement.cell))
+        by_experiment.setdefault(placement.experiment, []).append(cell)
+    return [
+        group
+        for experiment in outline.get("experiments", ())
+        for group in _grouped(experiment, by_experiment.get(experiment["name"], []), derive)
+    ]
+
+
+def _grouped(
+    experiment: Mapping[str, Any], cells: Iterable[Cell], derive: Derive | None
+) -> list[Group]:
+    axes: Mapping[str, Sequence[str]] = experiment.get("axes") or {}
+    axis = experiment.get("method_axis")
+    columns = tuple(Column.of(entry, derive) for entry in experiment.get("metrics", ()))
+    found: dict[tuple[tuple[str, str], ...], dict[str, dict[int, Cell]]] = {}
+    for cell in _ordered(cells, axes):
+        labels = {a: cell.placement.axes[a] for a in axes if a in cell.placement.axes}
+        labels |= cell.placement.axes
+        if axis is None:  # nothing says what is compared with what: all with all
+            method, labels = ", ".join(labels.values()) or experiment["name"], {}
+        else:
+            method = labels.pop(axis, "–")
+        methods = found.setdefault(tuple(labels.items()), {})
+        methods.setdefault(method, {})[cell.placement.seed] = cell
+    return [
+        Group(
+            experiment=experiment["name"],
+            title=experiment.get("title") or experiment["name"],
+            labels=dict(labels),
+            columns=columns,
+            methods=methods,
+            baseline=experiment.get("baseline"),
+            control=experiment.get("control"),
+        )
+        for labels, methods in found.items()
+    ]
+
+
+def _ordered(cells: Iterable[Cell], axes: Mapping[str, Sequence[str]]) -> list[Cell]:
+    """Order by the outline's labels, those that it doesn't know last, then by seed."""
+    ranks = {axis: {label: i for i, label in enumerate(known)} for axis, known in axes.items()}
+
+    def rank(cell: Cell) -> tuple[int, ...]:
+        labels = cell.placement.axes
+        places = (known.get(labels.get(axis, ""), len(known)) for axis, known in ranks.items())
+        return (*places, cell.placement.seed)
+
+    return sorted(cells, key=rank)

@@ -1,0 +1,111 @@
+"""Numerals: how a number, its interval and its unit are spelt."""
+
+from __future__ import annotations
+
+import math
+import statistics as plain
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sketchbench.statistics import Difference, Mean, Ratio
+
+DIGITS = 4  # significant digits of a number without an interval
+MOST = 7  # and at most, however narrow the interval
+
+_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+_BYTES = tuple(
+    (1024.0**i, f"{prefix}B") for i, prefix in reversed([*enumerate(("", "Ki", "Mi", "Gi", "Ti"))])
+)
+_FLOPS = tuple(
+    (1000.0**i, f"{prefix}FLOP")
+    for i, prefix in reversed([*enumerate(("", "k", "M", "G", "T", "P"))])
+)
+_FAMILIES = {
+    **dict.fromkeys(("s", "second", "seconds"), _SECONDS),
+    **dict.fromkeys(("B", "byte", "bytes"), _BYTES),
+    **dict.fromkeys(("FLOP", "FLOPs", "flop", "flops"), _FLOPS),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The unit in which a column is shown: values are divided by `size`."""
+
+    size: float
+    unit: str
+
+    def mean(self, found: Mean) -> str:
+        """Spell a mean with its half-width: `0.9712 ± 0.0031`; `–` where there is none."""
+        return self._spelt(found, 0.0, "") if found.n else "–"
+
+    def difference(self, found: Difference, around: float) -> str:
+        """Spell a difference between values `around` that size: `+0.0120 ± 0.0031`."""
+        return self._spelt(found, around / self.size, "+") if found.n else "–"
+
+    def _spelt(self, found: Mean, around: float, sign: str) -> str:
+        half_width = None if found.half_width is None else found.half_width / self.size
+        return number(found.value / self.size, half_width, around, sign)
+
+
+def scale(unit: str, values: Iterable[float]) -> Scale:
+    """Return the multiple of `unit` that suits the middle one of `values`."""
+    family = _FAMILIES.get(unit)
+    sizes = [abs(value) for value in values if math.isfinite(value) and value]
+    if family is None or not sizes:
+        return Scale(1.0, "" if unit in ("1", "fraction") else unit)
+    middle = plain.median(sizes)
+    return Scale(*next((step for step in family if middle >= step[0]), family[-1]))
+
+
+def ratio(found: Ratio) -> str:
+    """Spell a ratio with its interval: `0.52 [0.50, 0.54]`."""
+    if not found.n:
+        return "–"
+    ends = [found.value if end is None else end for end in (found.low, found.value, found.high)]
+    if not all(1e-4 <= end < 10**MOST for end in ends):
+        low, value, high = (f"{end:.2e}" for end in ends)
+    else:
+        decimals = _decimals(found.value, (ends[2] - ends[0]) / 2)
+        low, value, high = (f"{end:.{decimals}f}" for end in ends)
+    if found.low is None:
+        return value
+    return f"{value} ± 0" if low == high else f"{value} [{low}, {high}]"
+
+
+def number(
+    value: float, half_width: float | None = None, around: float = 0.0, sign: str = ""
+) -> str:
+    """Spell a number to two significant digits of its half-width, to four where it has none.
+
+    `around` is the size of what it was computed from: no digit below its rounding is shown.
+    """
+    if not math.isfinite(value) or (half_width is not None and not math.isfinite(half_width)):
+        return f"{value:{sign}.{DIGITS}g}" + ("" if half_width is None else f" ± {half_width:.2g}")
+    size = max(abs(value), abs(around))
+    top = math.floor(math.log10(size)) if size else 0
+    power = 0 if -4 <= top < MOST else top
+    shift = 10.0**-power if -300 < power < 300 else 0.0
+    if power and not shift:  # at the ends of the range of floats
+        return f"{value:{sign}.2e}" + ("" if half_width is None else f" ± {half_width:.1e}")
+    value, half = value * shift if power else value, (half_width or 0.0) * (shift if power else 1)
+    decimals = _decimals(max(size * (shift if power else 1), abs(value)), half)
+    if not half and value == int(value):
+        decimals = 0
+    text = f"{value:{sign}.{decimals}f}"
+    if not float(text):
+        text = "0"
+    if half_width is not None:
+        wide = f"{half:.{decimals}f}"
+        text += f" ± {wide if float(wide) else '0'}"
+    if not power:
+        return text
+    return f"({text})e{power:+03d}" if half_width is not None else f"{text}e{power:+03d}"
+
+
+def _decimals(size: float, half_width: float) -> int:
+    top = math.floor(math.log10(size)) if size else 0
+    decimals = DIGITS - 1 - top
+    if half_width:
+        rounded = float(f"{half_width:.1e}")
+        decimals = 1 - math.floor(math.log10(rounded))
+    return min(max(decimals, 0), max(MOST - 1 - top, 0))

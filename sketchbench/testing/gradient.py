@@ -1,0 +1,109 @@
+"""Laws of a gradient sketch: a linear map S: Rᴺ → Rᴰ with E‖Sx‖² = ‖x‖²."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from sketchbench.kinds import GradientSketch, LinearSketch
+
+SIZES = (1, 7, 64, 1000)  # nothing here is special; most are no powers of two
+DRAWS = 200
+
+
+def has_the_shape(subject: GradientSketch) -> None:
+    """S.shape is (D, N), and vectors of N go to vectors of D and back."""
+    for size in SIZES:
+        s = _built(subject, size)
+        out, n = s.shape
+        assert n == size, f"expected shape (D, {size}); got {tuple(s.shape)}"
+        there, back = s.apply(_normal(size, seed=1)), s.adjoint(_normal(out, seed=2))
+        assert there.shape == (out,), f"expected Sx ({out},); got {tuple(there.shape)}"
+        assert back.shape == (size,), f"expected Sᵀy ({size},); got {tuple(back.shape)}"
+
+
+def is_linear(subject: GradientSketch) -> None:
+    """S(3x − y) = 3Sx − Sy."""
+    for size in SIZES:
+        s = _built(subject, size)
+        x, y = _normal(2, size, seed=1)
+        _close(s.apply(3 * x - y), 3 * s.apply(x) - s.apply(y), f"S(3x − y) = 3Sx − Sy, N={size}")
+
+
+def has_an_adjoint(subject: GradientSketch) -> None:
+    """⟨Sx, y⟩ = ⟨x, Sᵀy⟩."""
+    for size in SIZES:
+        s = _built(subject, size)
+        x, y = _normal(size, seed=1), _normal(s.shape[0], seed=2)
+        sx = s.apply(x)
+        left, right = sx.double() @ y.double(), x.double() @ s.adjoint(y).double()
+        bound = 1e-5 * max(1.0, float(sx.norm() * y.norm()))  # ~100 roundings of float32
+        assert abs(left - right) <= bound, (
+            f"expected ⟨Sx, y⟩ = ⟨x, Sᵀy⟩ at N={size}; got {left:.6g} and {right:.6g}"
+        )
+
+
+def maps_batches(subject: GradientSketch) -> None:
+    """Leading dimensions are vectors of their own, for S and for Sᵀ."""
+    s = _built(subject, 100)
+    x, y = _normal(2, 3, 100, seed=1), _normal(2, 3, s.shape[0], seed=2)
+    for name, map_, batch in (("Sx", s.apply, x), ("Sᵀy", s.adjoint, y)):
+        each = torch.stack([torch.stack([map_(v) for v in rows]) for rows in batch])
+        _close(map_(batch), each, f"{name} of a batch (2, 3, ·) = {name} of each vector")
+
+
+def repeats_from_its_seed(subject: GradientSketch) -> None:
+    """The same seed is the same S, to the bit, and S stays what it is between products."""
+    x = _normal(100, seed=1)
+    s = _built(subject, 100, seed=5)
+    first, second, again = s.apply(x), s.apply(x), _built(subject, 100, seed=5).apply(x)
+    assert torch.equal(first, second), "expected two products with one S to be equal"
+    assert torch.equal(first, again), "expected the same seed to build the same S"
+
+
+def keeps_norms_on_average(subject: GradientSketch) -> None:
+    """E‖Sx‖² = ‖x‖², to four standard errors over 200 draws; x dense and x = e₁."""
+    for name, x in (("a dense x", _normal(500, seed=1)), ("x = e₁", torch.eye(500)[0])):
+        draws = [_built(subject, 500, seed).apply(x).square().sum() for seed in range(DRAWS)]
+        ratios = torch.stack(draws) / x.square().sum()
+        mean, error = float(ratios.mean()), float(ratios.std()) / DRAWS**0.5
+        assert abs(mean - 1) <= 4 * error + 1e-5, (
+            f"expected the mean of ‖Sx‖²/‖x‖² to be 1 for {name}; got {mean:.4f} ± {error:.4f}"
+        )
+
+
+def leaves_the_global_generator(subject: GradientSketch) -> None:
+    """Drawing and applying S take their randomness from the generator handed to build."""
+    before = torch.get_rng_state()
+    s = _built(subject, 100)
+    s.adjoint(s.apply(_normal(100, seed=1)))
+    assert torch.equal(before, torch.get_rng_state()), (
+        "expected torch's global generator to be untouched; draw from the rng handed to build"
+    )
+
+
+LAWS = (
+    has_the_shape,
+    is_linear,
+    has_an_adjoint,
+    maps_batches,
+    repeats_from_its_seed,
+    keeps_norms_on_average,
+    leaves_the_global_generator,
+)
+
+
+def _built(subject: GradientSketch, size: int, seed: int = 0) -> LinearSketch:
+    return subject.build(size, Generator().manual_seed(seed), torch.device("cpu"))
+
+
+def _normal(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=Generator().manual_seed(seed))
+
+
+def _close(actual: Tensor, expected: Tensor, law: str) -> None:
+    # entries are sums of terms with signs: their error is relative to the vector, not the entry
+    scale = max(1.0, float(expected.abs().max()))
+    torch.testing.assert_close(
+        actual, expected, rtol=0, atol=1e-5 * scale, msg=lambda text: f"expected {law}\n{text}"
+    )
