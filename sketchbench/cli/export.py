@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import click
@@ -29,6 +31,8 @@ def command(results: Path, format: str, output: Path | None, samples: bool) -> N
             fail(f"no results in {store.path}")
         rows = export.rows(found, resolver(), samples)
         if output is None:
-            export.WRITERS[format](rows, click.get_text_stream("stdout", encoding="utf-8"))
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
+            export.WRITERS[format](rows, sys.stdout)
         else:
             export.save(rows, output, format)

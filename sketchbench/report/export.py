@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import os
@@ -52,7 +53,7 @@ def rows(
 
 
 def write_csv(rows: Iterable[Row], file: IO[str]) -> None:
-    """Write rows as CSV: numbers in full precision, `nan` and `inf` as such, no value as nothing."""
+    """Write rows as CSV: numbers in full precision, `nan` as such, a missing value as nothing."""
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -76,6 +77,8 @@ WRITERS: Mapping[str, Callable[[Iterable[Row], IO[str]], None]] = {
 
 def save(rows: Iterable[Row], path: Path, format: str) -> None:
     """Write `path` whole or not at all: a failure leaves what was there before."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with open(handle, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
@@ -121,7 +124,7 @@ def _cell(known: Row, cell: Cell, sessions: Mapping[int, Session], samples: bool
     for measurement in record.measurements:
         measured = {
             "metric": measurement.metric,
-            "where": measurement.where,
+            "where": measurement.where or None,
             "unit": measurement.unit,
             "direction": measurement.direction,
             "machine": _machine(sessions, measurement.session or record.session),
@@ -132,12 +135,14 @@ def _cell(known: Row, cell: Cell, sessions: Mapping[int, Session], samples: bool
             yield _row(known, **measured | {"at": at, "part": part, "value": value, "unit": unit})
 
 
-def _numbers(measurement: Measurement, samples: bool) -> Iterator[tuple[float | None, str, float]]:
+def _numbers(
+    measurement: Measurement, samples: bool
+) -> Iterator[tuple[float | None, str | None, float]]:
     """Yield (at, part, value): the value itself, its curve, its parts, its samples."""
-    yield None, "", measurement.value
+    yield None, None, measurement.value
     if measurement.at:
         for at, value in zip(measurement.at, measurement.samples, strict=True):
-            yield float(at), "", _number(value)
+            yield float(at), None, _number(value)
     for part, value in measurement.parts.items():
         yield None, part, _number(value)
     if samples and not measurement.at:

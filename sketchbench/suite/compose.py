@@ -11,8 +11,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from yaml.events import AliasEvent, DocumentEndEvent, MappingEndEvent, MappingStartEvent
-from yaml.events import NodeEvent, ScalarEvent, SequenceEndEvent, SequenceStartEvent, StreamEndEvent
+from yaml.events import (
+    AliasEvent,
+    DocumentEndEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+)
 
 from sketchbench.suite.mistakes import Mistakes, Place
 from sketchbench.suite.nodes import Entry, Items, Node, Scalar, Table
@@ -25,7 +34,7 @@ LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _UNBOUNDED = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
+_WORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _WORDS |= {"true": True, "True": True, "TRUE": True}
 _WORDS |= {"false": False, "False": False, "FALSE": False}
 
@@ -88,7 +97,7 @@ class _Composer:
         """Return the node that `event` begins, and how many levels it has."""
         place = self.last = self.place(event.start_mark.line, event.start_mark.column)
         if isinstance(event, AliasEvent):
-            node, levels, size = self._aliased(event.anchor, place)
+            node, levels, size = self._aliased(str(event.anchor), place)
             self._count(size, levels + depth - 1, place)
             return node, levels
         before = self._size
@@ -163,7 +172,8 @@ class _Composer:
 
     def _refuse_tag(self, event: Any, place: Place) -> None:
         tag = event.tag
-        if tag in (None, "!") or (tag == "tag:yaml.org,2002:str" and isinstance(event, ScalarEvent)):
+        text = isinstance(event, ScalarEvent)
+        if tag in (None, "!") or (text and tag == "tag:yaml.org,2002:str"):
             return
         shown = tag.replace("tag:yaml.org,2002:", "!!")
         self._mistakes.add(place, f"the tag {shown} has no meaning here; remove it", final=True)
@@ -176,7 +186,7 @@ def _value(text: str) -> int | float | bool | str | None:
     if _INT.fullmatch(text):
         return _whole(text)
     if _UNBOUNDED.fullmatch(text):
-        raise ValueError(f"{text} is not a finite number; a quoted \"{text}\" is text")
+        raise ValueError(f'{text} is not a finite number; a quoted "{text}" is text')
     if _FLOAT.fullmatch(text):
         value = float(text)
         if value in (float("inf"), float("-inf")):
@@ -188,7 +198,8 @@ def _value(text: str) -> int | float | bool | str | None:
 def _whole(text: str) -> int:
     value = int(text, {"0o": 8, "0x": 16}.get(text[:2], 10)) if len(text) < 100 else LARGEST + 1
     if abs(value) > LARGEST:
-        raise ValueError(f"{text if len(text) <= 20 else text[:19] + '…'} is too large for a number")
+        shown = text if len(text) <= 20 else f"{text[:19]}…"
+        raise ValueError(f"{shown} is too large for a number")
     return value
 
 

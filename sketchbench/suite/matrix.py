@@ -9,10 +9,10 @@ from itertools import combinations
 
 from sketchbench.recipe import Lookup, Recipe
 from sketchbench.suite.compose import DEPTH
-from sketchbench.suite.form import Reading, is_label
 from sketchbench.suite.mistakes import Mistakes, Place
 from sketchbench.suite.nodes import Entry, Items, Node, Scalar, Table, describe, name_of
 from sketchbench.suite.paths import NoWay, follow, put
+from sketchbench.suite.reading import Reading, is_label
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ class Matrix:
 
     blocks: Sequence[Sequence[Axis]]
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
+        """How many points there are, repeated ones included."""
         return sum(math.prod(len(axis.values) for axis in axes) for axes in self.blocks)
 
     def axes(self) -> dict[str, tuple[str, ...]]:
@@ -100,7 +102,9 @@ class MatrixReading:
             return Matrix([[]])
         tables = node.items if isinstance(node, Items) else (node,)
         if not tables:
-            self._mistakes.add(node.place, "matrix: expected at least one mapping of paths to values")
+            self._mistakes.add(
+                node.place, "matrix: expected at least one mapping of paths to values"
+            )
         blocks = [self._block(table) for table in tables]
         self._agree(blocks)
         return Matrix(blocks)

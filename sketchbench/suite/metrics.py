@@ -63,7 +63,8 @@ class MetricReading:
         if isinstance(metric, Derived):
             if where is not None:
                 self._mistakes.add(
-                    at, f"metrics: '{metric.name}' is derived from other metrics; it has no '@{where}'"
+                    at,
+                    f"metrics: '{metric.name}' is derived from other metrics; it has no '@{where}'",
                 )
             return ("",)
         if self._workload is None:

@@ -72,7 +72,9 @@ class Mistakes:
 
     def _sorted(self) -> list[Mistake]:
         """Return the file's mistakes in its order, then those of the command line."""
-        return sorted(self._found, key=lambda m: (m.file.startswith("--"), m.file, m.line, m.column))
+        return sorted(
+            self._found, key=lambda m: (m.file.startswith("--"), m.file, m.line, m.column)
+        )
 
 
 def _one_line(text: str) -> str:

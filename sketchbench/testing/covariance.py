@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from sketchbench.kinds import CovarianceEstimate, CovarianceSketch
+from sketchbench import CovarianceEstimate, CovarianceSketch
 
 SIZE = 20
 EXPONENTS = (-1.0, -0.5, -0.25, 0.5, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from sketchbench.kinds import GradientSketch, LinearSketch
+from sketchbench import GradientSketch, LinearSketch
 
 SIZES = (1, 7, 64, 1000)  # nothing here is special; most are no powers of two
 DRAWS = 200

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from sketchbench.kinds import Optimizer
+from sketchbench import Optimizer
 
 SHAPES = ((6, 4), (4,), (2, 3, 2, 2))  # a matrix, a vector, a convolution's kernel
 STEPS = 40
@@ -18,10 +18,10 @@ def descends(subject: Optimizer) -> None:
     """Steps from 0 bring ½‖w − w*‖², a convex quadratic, down."""
     params, targets = _problem()
     optimizer = subject.build(params)
-    first = float(_loss(params, targets))
+    first = _loss(params, targets).item()
     for _ in range(STEPS * subject.full_period()):
         _step(optimizer, params, targets)
-    last = float(_loss(params, targets))
+    last = _loss(params, targets).item()
     assert last < first, f"expected the loss to fall; it went from {first:.6g} to {last:.6g}"
 
 

@@ -62,8 +62,8 @@ def changes_its_config_with_every_field(subject: Recipe) -> None:
 
 def says_what_it_is(subject: Recipe) -> None:
     """The class has a docstring of its own, and every field a description."""
-    own = vars(type(subject)).get("__doc__")
-    assert own and own.strip(), f"expected {type(subject).__name__} to have a docstring of its own"
+    own = vars(type(subject)).get("__doc__") or ""
+    assert own.strip(), f"expected {type(subject).__name__} to have a docstring of its own"
     silent = [name for name, info in type(subject).model_fields.items() if not info.description]
     assert not silent, f"expected Field(…, description=…) for: {', '.join(silent)}"
 

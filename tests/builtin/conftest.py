@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,15 @@ class _SGD(Optimizer):
 
     def build(self, params):
         return torch.optim.SGD(list(params), lr=self.lr, momentum=self.momentum)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small tensors and busy machines: threads would only wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -36,8 +46,6 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def real_data(monkeypatch):
     """The folder with real data, unpacked once into the user's cache."""
-    import os
-
     given = os.environ.get("SKETCHBENCH_DATA")
     folder = Path(given) if given else Path(__file__).parents[3] / "shared" / "data"
     if not (folder / "cifar10").is_dir() or not (folder / "mnist").is_dir():

@@ -1,8 +1,8 @@
 """Every member of the dense plugin keeps the laws of its kind."""
 
+import sketchbench_dense as dense
 import torch
 
-import sketchbench_dense as dense
 from sketchbench.testing import laws
 
 test_checkpoint = laws(dense.Checkpoint())

@@ -82,7 +82,9 @@ def test_an_archive_of_several_streams_unpacks(data):
     import bz2
 
     whole = tar("w")
-    (data / "parts.tar.bz2").write_bytes(b"".join(bz2.compress(half) for half in (whole[:6000], whole[6000:])))
+    (data / "parts.tar.bz2").write_bytes(
+        b"".join(bz2.compress(half) for half in (whole[:6000], whole[6000:]))
+    )
     assert parts().read("part_2.bin") == RAW["part_2.bin"]
 
 
@@ -135,7 +137,7 @@ def test_a_truncated_archive_is_damaged(data):
 
 def test_an_archive_that_lacks_files_names_them(data):
     (data / "parts.tar.gz").write_bytes(tar(files={"part_0.bin": RAW["part_0.bin"]}))
-    with pytest.raises(RuntimeError, match="lacks part_1.bin, part_2.bin"):
+    with pytest.raises(RuntimeError, match=r"lacks part_1\.bin, part_2\.bin"):
         parts().read("part_0.bin")
 
 
@@ -143,7 +145,9 @@ def test_missing_data_is_a_skip_that_names_folder_variable_and_address(data):
     with pytest.raises(Skip) as caught:
         parts().read("part_0.bin")
     text = str(caught.value)
-    assert text.startswith(f"parts: no data in {data.parent}; set SKETCHBENCH_DATA to a folder that")
+    assert text.startswith(
+        f"parts: no data in {data.parent}; set SKETCHBENCH_DATA to a folder that"
+    )
     assert "holds parts/parts.tar.bz2, or allow the download from http://127.0.0.1:9/" in text
     assert "refused" in text
     assert "\n" not in text
@@ -164,7 +168,7 @@ def test_a_download_is_checked_unpacked_and_reported(server, cache):
     folder, address = server
     (folder / "parts.tar.gz").write_bytes(tar())
     said = []
-    archive = parts(f"{address}/parts.tar.gz", md5(tar()) if False else md5((folder / "parts.tar.gz").read_bytes()))
+    archive = parts(f"{address}/parts.tar.gz", md5((folder / "parts.tar.gz").read_bytes()))
     assert archive.read("part_1.bin", said.append) == RAW["part_1.bin"]
     assert sorted(path.name for path in (cache / "parts").iterdir()) == sorted(RAW)
     assert said[0].startswith("downloading parts.tar.gz: 0 of 0 MB")
@@ -174,7 +178,9 @@ def test_a_download_is_checked_unpacked_and_reported(server, cache):
 def test_a_wrong_download_is_an_error_and_nothing_is_kept(server, cache):
     folder, address = server
     (folder / "parts.tar.gz").write_bytes(b"please log in to the network")
-    with pytest.raises(RuntimeError, match=re.escape(f"{address}/parts.tar.gz: what was")) as caught:
+    with pytest.raises(
+        RuntimeError, match=re.escape(f"{address}/parts.tar.gz: what was")
+    ) as caught:
         parts(f"{address}/parts.tar.gz", "md5:" + "0" * 32).read("part_1.bin")
     assert "\n" not in str(caught.value)
     assert list((cache / "parts").iterdir()) == []

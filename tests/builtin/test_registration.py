@@ -1,0 +1,59 @@
+import subprocess
+import sys
+
+import pytest
+
+from sketchbench import builtin
+from sketchbench.kinds import Metric, Model, Task, Workload
+
+RECIPES = [
+    *builtin.register_tasks(),
+    *builtin.register_models(),
+    *builtin.register_metrics(),
+    *builtin.register_workloads(),
+]
+SNAKE = [recipe.name for recipe in builtin.register_metrics()]
+
+
+@pytest.mark.parametrize(
+    ("hook", "kind"),
+    [
+        (builtin.register_tasks, Task),
+        (builtin.register_models, Model),
+        (builtin.register_metrics, Metric),
+        (builtin.register_workloads, Workload),
+    ],
+)
+def test_each_hook_returns_recipes_of_its_kind(hook, kind):
+    assert all(issubclass(recipe, kind) for recipe in hook())
+
+
+def test_names_are_known_to_suites():
+    assert {recipe.name for recipe in RECIPES} == {
+        *("cifar10", "digits", "mnist", "hybrid-cnn", "mlp", "resnet20", "distortion", "train"),
+        *("accuracy", "build_time", "loss", "relative_error", "step_time", "time_to_target"),
+    }
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_every_recipe_and_every_field_is_described(recipe):
+    assert recipe.__doc__
+    assert all(info.description for info in recipe.model_fields.values())
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_configurations_come_back(recipe):
+    if any(info.is_required() for info in recipe.model_fields.values()):
+        pytest.skip("it needs slots or values")
+    made = recipe()
+    assert recipe.model_validate(made.config()) == made
+    hash(made)
+
+
+def test_importing_starts_no_thread_and_no_heavy_library():
+    code = (
+        "import sys, numpy, psutil, torch; before = psutil.Process().num_threads(); "
+        "import sketchbench.builtin; assert psutil.Process().num_threads() == before; "
+        "assert not {'sklearn', 'scipy', 'pooch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

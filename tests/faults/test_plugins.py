@@ -1,0 +1,74 @@
+"""Plugins that break at import: each is left out with its reason, the others go on."""
+
+GOOD = """
+from sketchbench import Optimizer, hookimpl
+class Good(Optimizer):
+    "Is sound."
+    name = "good"
+    def build(self, params): ...
+@hookimpl
+def register_optimizers(): return [Good]
+"""
+BROKEN = {
+    "raises": ("raise ImportError('no such library')", "ImportError: no such library"),
+    "segfaults": ("import ctypes; ctypes.string_at(0)", "its import ends the process (SIGSEGV)"),
+    "leaves": ("import os; os._exit(7)", "its import ends the process (exit status 7)"),
+    "quits": ("raise SystemExit('bye')", "SystemExit: bye"),
+    "kernel": (
+        "import torch; torch.rand(2000, 2000) @ torch.rand(2000, 2000)",
+        "its import starts",
+    ),
+    "pool": (
+        "import threading, time; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()",
+        "its import starts 1 thread ",
+    ),
+    "typo": (GOOD.replace("register_optimizers", "register_optimisers"), "unknown hook"),
+    "unfit": (GOOD.replace('"Is sound."', ""), "has no docstring"),
+    "clash": (GOOD, "already registered by 0good"),
+}
+
+
+def test_each_broken_plugin_is_in_quarantine_and_the_sound_one_works(bench):
+    bench.install("0good", GOOD)
+    for name, (source, _) in BROKEN.items():
+        bench.install(name, source)
+    done = bench("plugins")
+    assert done.returncode == 0, done.stderr
+    lines = {line.split("  ")[0]: line for line in done.stdout.splitlines() if line[0] != " "}
+    for name, (_, reason) in BROKEN.items():
+        assert reason in lines[name], name
+        assert "in quarantine" in lines[name]
+    assert "in quarantine" not in lines["0good"] + lines["builtin"] + lines["dense"]
+    assert "optimizer/good" in done.stdout
+
+
+def test_a_plugin_that_hangs_at_import_is_found(bench, monkeypatch):
+    import sys
+
+    from sketchbench import discovery
+
+    monkeypatch.syspath_prepend(bench.site)
+    monkeypatch.setattr(discovery, "IMPORT_SECONDS", 1.0)
+    bench.install("hangs", "import time; time.sleep(600)")
+    bench.install("sound", GOOD)
+    plugins = [p for p in discovery.entry_points() if p.name in ("hangs", "sound")]
+    assert discovery.probe(plugins) == {"hangs": "its import does not end within 1 s"}
+    assert "hangs" not in sys.modules
+
+
+def test_a_suite_runs_beside_a_plugin_that_segfaults_at_import(bench):
+    bench.install("broken", "import ctypes; ctypes.string_at(0)")
+    suite = bench.suite(
+        "suite: s\nexperiments:\n- name: e\n  workload: {use: distortion, sketch: {use: gaussian,"
+        " out_size: 8}, size: 32, vectors: 4, repeats: 2}\n  metrics: [relative_error@norms]\n"
+    )
+    done = bench("run", suite)
+    assert done.returncode == 0, done.stderr
+    assert "plugin 'broken' is in quarantine: its import ends the process (SIGSEGV)" in done.stderr
+
+
+def test_a_name_from_a_broken_plugin_says_so(bench):
+    bench.install("broken", "raise ImportError('x')")
+    done = bench("components", "optimizer/lost")
+    assert done.returncode == 2
+    assert "in quarantine: broken" in done.stderr
