@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
+from pydantic import BeforeValidator
 from torch import Generator, Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -111,9 +112,17 @@ def blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def linear_layers(
-    model: nn.Module, scope: Literal["hidden", "all"] | tuple[str, ...]
-) -> tuple[str, ...]:
+def _known(scope: Any) -> Any:
+    if isinstance(scope, str) and scope not in ("hidden", "all"):
+        raise ValueError(f"expected all, hidden or a list of layers; got {scope}")
+    return scope
+
+
+Scope = Annotated[Literal["hidden", "all"] | tuple[str, ...], BeforeValidator(_known)]
+"""The type of a recipe's field `scope`: which linear layers an activation sketch touches."""
+
+
+def linear_layers(model: nn.Module, scope: Scope) -> tuple[str, ...]:
     """Return the names of the layers that an activation sketch touches, in the model's order.
 
     Only plain `nn.Linear` layers are sketched; convolutions, and subclasses with a forward of

@@ -191,6 +191,8 @@ class Metric(Recipe):
 class Meter(Protocol):
     """An instrument that the run opens once a region, however many probes read it."""
 
+    def __init__(self, device: torch.device) -> None: ...
+
     def start(self) -> None:
         """Begin a reading."""
 
@@ -203,7 +205,7 @@ class Probe(Metric):
 
     regions: ClassVar[tuple[str, ...]] = ("step",)
     stage: ClassVar[Literal["result", "audit"]] = "result"
-    meter: ClassVar[Callable[[torch.device], Meter]]
+    meter: ClassVar[type[Meter]]
 
     @abstractmethod
     def sample(self, reading: Any) -> float:
@@ -225,10 +227,13 @@ class Score(Metric):
 
 
 class Measured(Protocol):
-    """What a derived metric may read of a record."""
+    """What a derived metric may read of a record; `where` defaults to `test`."""
 
     def value(self, metric: str, where: str | None = None) -> float | None:
         """Return the value of `metric`, or None where it wasn't measured."""
+
+    def direction(self, metric: str, where: str | None = None) -> str | None:
+        """Return `lower` or `higher`, whichever is better, or None where it wasn't measured."""
 
     def curve(self, metric: str, where: str | None = None) -> Sequence[tuple[float, float, float]]:
         """Return (at, value, seconds of measured work until then) for each delivery."""

@@ -40,9 +40,9 @@ class RandomMatrix:
     ) -> None:
         """Take `fill(tile, generator)`, which fills a tile in place with unit-variance entries."""
         self.shape = shape
-        self.seed = seed
         self.device = device
         self._fill = fill
+        self._first = _mixed(seed ^ seed >> 32)  # seeds counted 0, 1, 2, … are far apart
         self._columns = max(1, TILE // shape[0])  # of S in a tile
         self._tiles = max(1, chunk // (self._columns * shape[0]))  # held at a time
 
@@ -72,7 +72,7 @@ class RandomMatrix:
             stop = min(start + step, size)
             rows = drawn[: stop - start]
             for index, tile in enumerate(torch.split(rows, self._columns), start // self._columns):
-                self._fill(tile, generator.manual_seed(_mixed(self.seed + index)))
+                self._fill(tile, generator.manual_seed(_mixed(self._first + index)))
             yield slice(start, stop), rows.to(self.device, dtype)
 
 

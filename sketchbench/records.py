@@ -80,6 +80,11 @@ class Record:
         found = self.find(metric, where)
         return found.value if found else None
 
+    def direction(self, metric: str, where: str | None = None) -> str | None:
+        """Return which way `metric` is better, or None where it wasn't measured."""
+        found = self.find(metric, where)
+        return found.direction if found else None
+
     def curve(self, metric: str, where: str | None = None) -> list[tuple[float, float, float]]:
         """Return (at, value, seconds of measured work until then) for each delivery."""
         found = self.find(metric, where)

@@ -54,7 +54,7 @@ def suite_name(path: Path) -> str:
     import yaml
 
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             root = yaml.compose(file, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark

@@ -25,6 +25,12 @@ class Here:
         self._lookup = lookup
         self._done: list[Done] = []
 
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing was started, so nothing is left behind."""
+
     def start(self, request: dict[str, Any], timeout: float) -> Done:
         """Do the request now; `timeout` can't be kept in one's own process."""
         done = Done()

@@ -110,6 +110,8 @@ class Schedule:
     def run(self, jobs: Sequence[Job]) -> None:
         """Run every job that has stages; on an interrupt store the running ones as interrupted."""
         todo = [job for job in jobs if job.stages]
+        if todo:
+            self._answer({"ready": True}, "")  # the first cell's time has no start-up in it
         unfit = self._prepared(todo)
         queue: deque[Job] = deque()
         for job in todo:
@@ -136,17 +138,17 @@ class Schedule:
         for task in dict.fromkeys(task for job in jobs for task in _tasks(job)):
             if type(task).prepare is Task.prepare:
                 continue
-            self._runner.start({"prepare": task.config()}, PREPARE_SECONDS)
-            answer = self._heard_of(task)
+            answer = self._answer({"prepare": task.config()}, task.name)
             if answer["status"] == "skipped":
                 unfit[task] = answer["reason"]
         return unfit
 
-    def _heard_of(self, task: Task) -> dict[str, Any]:
+    def _answer(self, request: dict[str, Any], who: str) -> dict[str, Any]:
+        self._runner.start(request, PREPARE_SECONDS)
         while True:
             for handle, answer in self._runner.wait(1.0):
                 for news in _taken(handle):
-                    self._observer.preparing(task.name, news.get("text", ""))
+                    self._observer.preparing(who, news.get("text", ""))
                 if answer is not None:
                     return answer
 

@@ -43,6 +43,8 @@ def child(connection: Connection, request: dict[str, Any]) -> None:
 
 def do(request: dict[str, Any], lookup: Lookup, notify: News) -> dict[str, Any]:
     """Return status, reason, measurements and events of one pass (or of a task's preparation)."""
+    if "ready" in request:
+        return {"status": "ok", "reason": "", "measurements": [], "events": []}
     if "prepare" in request:
         task = Task.of(request["prepare"], lookup)
         status, reason = _tried(lambda: task.prepare(lambda text: notify({"text": text})))

@@ -37,15 +37,14 @@ class Column:
     @classmethod
     def of(cls, entry: Mapping[str, Any], derive: Derive | None) -> Self:
         """Read an entry of an outline; a derived one is resolved to its recipe, if it can be."""
-        where = entry.get("where") or None
-        derived = bool(entry.get("derived"))
+        derived = entry["derived"]
         return cls(
             label=entry["label"],
-            metric=entry["label"].removesuffix(f"@{where}"),
-            where=where,
-            unit=entry.get("unit", ""),
-            direction=entry.get("direction", "lower"),
-            relative=bool(entry.get("relative")),
+            metric=entry["name"],
+            where=entry["where"] or None,
+            unit=entry["unit"],
+            direction=entry["direction"],
+            relative=entry["relative"],
             derived=derived,
             recipe=derive(entry["metric"]) if derived and derive else None,
         )
@@ -219,9 +218,9 @@ def _ordered(cells: Iterable[Cell], axes: Mapping[str, Sequence[str]]) -> list[C
     """Order by the outline's labels, those that it doesn't know last, then by seed."""
     ranks = {axis: {label: i for i, label in enumerate(known)} for axis, known in axes.items()}
 
-    def rank(cell: Cell) -> tuple[int, ...]:
+    def rank(cell: Cell) -> list[int]:
         labels = cell.placement.axes
-        places = (known.get(labels.get(axis, ""), len(known)) for axis, known in ranks.items())
-        return (*places, cell.placement.seed)
+        places = [known.get(labels.get(axis, ""), len(known)) for axis, known in ranks.items()]
+        return [*places, cell.placement.seed]
 
     return sorted(cells, key=rank)

@@ -9,21 +9,20 @@ from sketchbench.report.plans import NOT_RUN, cells, one_line
 
 LISTED = 8  # names in one note before the rest are only counted
 
-Readings = Mapping[Column, Mapping[str, Mapping[int, Reading]]]
+ByMethod = Mapping[str, Mapping[int, Reading]]
 
 
-def of(group: Group, readings: Readings) -> list[str]:
+def of(group: Group, readings: Mapping[Column, ByMethod]) -> list[str]:
     """Return every note on a group: failures first, then gaps, then what the control says."""
     lines = [*_failures(group), *_pending(group)]
     if group.baseline is not None and group.baseline not in group.methods:
         lines.append(f"the baseline '{group.baseline}' has no cell in this group")
-    for column, by_method in readings.items():
-        lines += _undefined(column, by_method)
-        lines += _apart(group, column, by_method)
-    for column, by_method in readings.items():
-        if group.control in group.methods and column.quality and not column.missing:
-            lines += _control(column, by_method, str(group.control))
-    return lines
+    told: dict[str, list[str]] = {}
+    for look in (_undefined, _apart, _control):
+        for column, by_method in readings.items():
+            for note in look(group, column, by_method):
+                told.setdefault(note, []).append(column.label)
+    return lines + [f"{', '.join(labels)}: {note}" for note, labels in told.items()]
 
 
 def _failures(group: Group) -> list[str]:
@@ -47,21 +46,19 @@ def _pending(group: Group) -> list[str]:
     return [f"{missing} of {cells(len(planned))} not run yet"] if missing else []
 
 
-def _undefined(column: Column, by_method: Mapping[str, Mapping[int, Reading]]) -> list[str]:
+def _undefined(group: Group, column: Column, by_method: ByMethod) -> list[str]:
     if column.missing:
-        return [f"{column.label}: no installed plugin has this metric"]
+        return ["no installed plugin has this metric"]
     found: dict[str, list[str]] = {}
     for method, by_seed in by_method.items():
         why = [reading.why for reading in by_seed.values() if reading.why]
         for reason in dict.fromkeys(why):
             lost = f"{method} ({why.count(reason)} of {_of(len(by_seed))})"
             found.setdefault(reason, []).append(lost)
-    return [f"{column.label}: {one_line(reason)} for {names(f)}" for reason, f in found.items()]
+    return [f"{one_line(reason)} for {names(lost)}" for reason, lost in found.items()]
 
 
-def _apart(
-    group: Group, column: Column, by_method: Mapping[str, Mapping[int, Reading]]
-) -> list[str]:
+def _apart(group: Group, column: Column, by_method: ByMethod) -> list[str]:
     """Say which times have no partner: their baseline was measured in another session."""
     if not column.clocked or group.baseline not in group.methods:
         return []
@@ -72,41 +69,37 @@ def _apart(
         apart = sum(by_seed[seed].sessions != base[seed].sessions for seed in shared)
         if apart:
             lost.append(f"{method} ({apart} of {_of(len(shared))})")
-    return (
-        [f"{column.label}: baseline measured in another session for {names(lost)}"] if lost else []
-    )
+    return [f"baseline measured in another session for {names(lost)}"] if lost else []
 
 
-def _control(
-    column: Column, by_method: Mapping[str, Mapping[int, Reading]], control: str
-) -> list[str]:
+def _control(group: Group, column: Column, by_method: ByMethod) -> list[str]:
     """Say which methods can't be told from the control, which are worse, which are untested."""
-    same, worse, untold, others = [], [], [], 0
+    control = group.control
+    if control not in group.methods or not column.quality or column.missing:
+        return []
+    same, worse, untold, better = [], [], [], []
     for method, by_seed in by_method.items():
         if method == control or not by_seed:
             continue
-        gap = column.compare(by_seed, by_method[control])
+        gap = column.compare(by_seed, by_method[str(control)])
         undecided = gap.undecided()
         if undecided is None:
             untold.append(method)
         elif undecided:
             same.append(method)
-        elif (gap.value > (1 if column.relative else 0)) != (column.direction == "higher"):
-            worse.append(method)
+        elif (gap.value > (1 if column.relative else 0)) == (column.direction == "higher"):
+            better.append(method)
         else:
-            others += 1
-    parts = [
-        f"{phrase}: {names(found)}"
-        for phrase, found in (
-            (f"not distinguishable from the control '{control}'", same),
-            (f"worse than the control '{control}'", worse),
-            (f"too few pairs of seeds to tell from the control '{control}'", untold),
-        )
-        if found
-    ]
-    if others and not parts:
-        parts = [f"every method is better than the control '{control}'"]
-    return [f"{column.label}: {'; '.join(parts)}"] if parts else []
+            worse.append(method)
+    if better and not (same or worse or untold):
+        return [f"every method is better than the control '{control}'"]
+    phrases = {
+        f"not distinguishable from the control '{control}'": same,
+        f"worse than the control '{control}'": worse,
+        f"too few pairs of seeds to tell from the control '{control}'": untold,
+    }
+    parts = [f"{phrase}: {names(found)}" for phrase, found in phrases.items() if found]
+    return ["; ".join(parts)] if parts else []
 
 
 def names(found: Iterable[str]) -> str:

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
-from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table as Grid
-from rich.text import Text
-
 from sketchbench.report import numerals
-from sketchbench.report.groups import Column, Derive
-from sketchbench.report.plans import Plan, one_line, plans, spell, statuses
-from sketchbench.report.tables import Entry, Row, Table, provenance, tables
+from sketchbench.report.groups import Derive
+from sketchbench.report.paper import INDENT, Plain, Screen, Strip
+from sketchbench.report.plans import Plan, plans, spell, statuses
+from sketchbench.report.tables import Entry, Table, provenance, tables
 from sketchbench.statistics import Ratio
 
 if TYPE_CHECKING:
-    from sketchbench.store import Store
+    from rich.console import Console
 
-GAP = 2  # blanks between columns
-INDENT = 2  # blanks before a note
-ASCII = str.maketrans(
-    {"±": "+-", "Δ": "diff", "↑": "^", "↓": "v", "–": "-", "×": "x", "µ": "u", "…": "..."}
-)
+    from sketchbench.store import Store
 
 
 def show(
@@ -38,14 +26,16 @@ def show(
     selection: str | None = None,
 ) -> bool:
     """Print the stored results of a suite (default: of all); return whether there were any."""
+    paper = Screen(console) if console.is_terminal else Plain(console)
+    shown: list[Table] = []
     found = plans(store, suite, selection)
-    with _unbounded(console):
-        paper = _Paper(console)
-        for plan in found:
-            _show(plan, paper, derive)
-        if found:
-            console.print()
-            paper.notes(legend(paper.shown))
+    for plan in found:
+        if shown:
+            paper.line()
+        shown += _show(plan, paper, derive)
+    if shown:
+        paper.line()
+        paper.notes(legend(shown))
     return bool(found)
 
 
@@ -71,102 +61,40 @@ def legend(shown: Sequence[Table]) -> list[str]:
     return lines
 
 
-def _show(plan: Plan, paper: _Paper, derive: Derive | None) -> None:
+def _show(plan: Plan, paper: Plain, derive: Derive | None) -> list[Table]:
     title = plan.outline.get("title")
     paper.line(plan.suite + (f": {title}" if title else ""), "bold")
     counts = spell(statuses(plan.placements, plan.records)) or "no cells"
     paper.line((f"{plan.selection} — " if plan.selection else "") + counts, "dim")
     paper.notes(provenance(plan.outline, plan.placements, plan.records, plan.sessions))
-    for table in tables(plan.outline, plan.placements, plan.records, derive):
-        paper.table(table)
-
-
-@dataclass(frozen=True)
-class _Strip:
-    """One column of text with its style; the first line is the header."""
-
-    header: str
-    texts: Sequence[str]
-    bold: frozenset[int] = frozenset()
-    style: str = ""
-
-    @property
-    def width(self) -> int:
-        return max(map(cell_len, (self.header, *self.texts))) + GAP
-
-
-class _Paper:
-    """Prints through rich, without its markup, and without what the console can't encode."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.shown: list[Table] = []
-        self._plain = not console.encoding.lower().startswith("utf")
-
-    def text(self, words: str, style: str = "") -> Text:
-        if self._plain:
-            words = (
-                words.translate(ASCII)
-                .encode(self.console.encoding, "replace")
-                .decode(self.console.encoding)
-            )
-        return Text(words, style=style)
-
-    def line(self, words: str, style: str = "", indent: int = 0) -> None:
-        text = self.text(one_line(words, sys.maxsize), style)
-        self.console.print(Padding(text, (0, 0, 0, indent), expand=False), highlight=False)
-
-    def notes(self, lines: Iterable[str]) -> None:
-        for words in lines:
-            self.line(words, "dim", INDENT)
-
-    def table(self, table: Table) -> None:
-        self.shown.append(table)
-        self.console.print()
-        self.line(table.title, "bold")
+    found = tables(plan.outline, plan.placements, plan.records, derive)
+    for table in found:
+        paper.line()
+        paper.line(table.title, "bold")
         for axis, label in table.labels.items():
-            self.line(f"{axis}: {label}", indent=INDENT)
-        first, rest = _leading(table), [_strips(table, i) for i in range(len(table.columns))]
-        for part, strips in enumerate(_fitting(first, rest, self.console.width)):
-            if part:
-                self.console.print()
-            self.console.print(self._grid(first + strips, table.rows), highlight=False)
-        self.notes(table.notes)
-
-    def _grid(self, strips: Sequence[_Strip], rows: Sequence[Row]) -> Grid:
-        grid = Grid(box=None, show_edge=False, pad_edge=False, padding=(0, GAP, 0, 0))
-        for i, strip in enumerate(strips):
-            grid.add_column(
-                self.text(strip.header),
-                justify="right" if i else "left",
-                no_wrap=i > 0,
-                overflow="fold",
-                header_style="bold",
-            )
-        for r, row in enumerate(rows):
-            grid.add_row(
-                *(self.text(s.texts[r], "bold" if r in s.bold else s.style) for s in strips),
-                style="dim" if row.role == "control" else None,
-            )
-        return grid
+            paper.line(f"{axis}: {label}", indent=INDENT)
+        dim = {r for r, row in enumerate(table.rows) if row.role == "control"}
+        paper.grid(_leading(table), [_strips(table, i) for i in range(len(table.columns))], dim)
+        paper.notes(table.notes)
+    return found
 
 
-def _leading(table: Table) -> list[_Strip]:
+def _leading(table: Table) -> list[Strip]:
     """Return the columns that every part of a table repeats: method, n, and what went wrong."""
     rows = table.rows
-    labels = [one_line(row.method) + (f" ({row.role})" if row.role else "") for row in rows]
+    labels = [row.method + (f" ({row.role})" if row.role else "") for row in rows]
     strips = [
-        _Strip("method", labels),
-        _Strip("n", [f"{row.ok}/{row.planned}" for row in rows]),
+        Strip("method", labels),
+        Strip("n", [f"{row.ok}/{row.planned}" for row in rows]),
     ]
     if any(row.statuses for row in rows):
-        strips.append(_Strip("not ok", [spell(row.statuses) for row in rows], style="red"))
+        strips.append(Strip("not ok", [spell(row.statuses) for row in rows], style="red"))
     return strips
 
 
-def _strips(table: Table, index: int) -> list[_Strip]:
+def _strips(table: Table, index: int) -> list[Strip]:
     """Return the columns of one metric: its values, and its changes against the baseline."""
-    column: Column = table.columns[index]
+    column = table.columns[index]
     entries = [row.entries[index] for row in table.rows]
     scale = numerals.scale(column.unit, (entry.mean.value for entry in entries))
     best = frozenset(i for i, entry in enumerate(entries) if entry.best)
@@ -177,11 +105,11 @@ def _strips(table: Table, index: int) -> list[_Strip]:
         scale.mean(entry.mean) + _missing(entry.mean.n, entry.mean.of) + mark[not entry.best]
         for entry in entries
     ]
-    strips = [_Strip(f"{column.label}{unit} {arrow}{mark[1]}", values, best)]
+    strips = [Strip(f"{column.label}{unit} {arrow}{mark[1]}", values, best)]
     if table.baseline is not None and any(entry.change for entry in entries):
         base = next((e for e, r in zip(entries, table.rows, strict=True) if r.role == "baseline"))
         changes = [_change(entry, base, scale) for entry in entries]
-        strips.append(_Strip("ratio" if column.relative else "Δ", changes))
+        strips.append(Strip("ratio" if column.relative else "Δ", changes))
     return strips
 
 
@@ -198,30 +126,3 @@ def _change(entry: Entry, base: Entry, scale: numerals.Scale) -> str:
 
 def _missing(n: int, of: int) -> str:
     return f" ({n}/{of})" if 0 < n < of else ""
-
-
-def _fitting(
-    first: Sequence[_Strip], rest: Iterable[list[_Strip]], width: int
-) -> Iterator[list[_Strip]]:
-    """Part the metrics so that each part fits beside the leading columns."""
-    room = width - min(first[0].width, width // 3) - sum(strip.width for strip in first[1:])
-    part: list[_Strip] = []
-    for strips in rest:
-        if part and sum(strip.width for strip in part + strips) - GAP > room:
-            yield part
-            part = []
-        part = part + strips
-    yield part
-
-
-@contextmanager
-def _unbounded(console: Console) -> Iterator[None]:
-    """Let lines be as long as they need to be where no terminal wraps them."""
-    width = console.width
-    try:
-        if not console.is_terminal:
-            console.width = 1_000_000
-        yield
-    finally:
-        if not console.is_terminal:
-            console.width = width

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from sketchbench.kinds import Workload
 from sketchbench.recipe import Lookup, Recipe, slot_kind
 from sketchbench.suite.mistakes import Mistakes, Place
 from sketchbench.suite.nodes import Items, Node, Table
@@ -15,10 +16,59 @@ from sketchbench.suite.paths import recipe_class
 R = TypeVar("R", bound=Recipe)
 
 
-def check(kind: type[R], node: Node, trail: str, lookup: Lookup, mistakes: Mistakes) -> R | None:
-    """Return the recipe of `kind` that `node` describes, or note what is wrong with it."""
+class Workloads:
+    """Makes workloads of nodes; what fills a slot at many points is validated once."""
+
+    def __init__(self, lookup: Lookup, mistakes: Mistakes) -> None:
+        self._lookup = lookup
+        self._mistakes = mistakes
+        self._found: dict[type[Recipe], list[tuple[str, type[Recipe]]]] = {}
+        self._fillings: dict[tuple[int, type[Recipe]], tuple[Node, Any]] = {}
+
+    def check(self, node: Node) -> Workload | None:
+        """Return the workload that `node` describes, or note what is wrong with it."""
+        owner = recipe_class(node, Workload, self._lookup)
+        plain: Any = node.plain
+        if owner and isinstance(node, Table):
+            plain = dict(plain)
+            for name, kind in self._slots(owner):
+                if name in plain and plain[name] is not None:
+                    plain[name] = self._filling(node.entries[name].value, kind)
+        return check(Workload, node, "workload", self._lookup, self._mistakes, plain)  # type: ignore[type-abstract]
+
+    def _slots(self, owner: type[Recipe]) -> list[tuple[str, type[Recipe]]]:
+        """Return the slots of a class, each with its kind."""
+        if owner not in self._found:
+            fields = owner.model_fields.items()
+            slots = [(name, slot_kind(field.annotation)) for name, field in fields]
+            self._found[owner] = [(name, kind) for name, kind in slots if kind]
+        return self._found[owner]
+
+    def _filling(self, node: Node, kind: type[Recipe]) -> Any:
+        """Return the recipe that `node` describes; plain data where it isn't valid, for later."""
+        key = id(node), kind
+        if key not in self._fillings:
+            try:
+                self._fillings[key] = node, kind.of(node.plain, self._lookup)
+            except Exception:
+                self._fillings[key] = node, node.plain
+        return self._fillings[key][1]
+
+
+def check(
+    kind: type[R],
+    node: Node,
+    trail: str,
+    lookup: Lookup,
+    mistakes: Mistakes,
+    plain: Any = None,
+) -> R | None:
+    """Return the recipe of `kind` that `node` describes, or note what is wrong with it.
+
+    `plain` is the node's plain data with recipes in place of what is known to be valid.
+    """
     try:
-        return kind.of(node.plain, lookup)
+        return kind.of(node.plain if plain is None else plain, lookup)
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_context=False, include_input=False):
             place, path = locate(node, kind, problem["loc"], trail, lookup)

@@ -57,8 +57,13 @@ def compose(text: str, file: str, mistakes: Mistakes, *, indent: int = 0) -> Nod
         )
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = composer.place(mark.line, mark.column) if mark else composer.last
-        mistakes.stop(place, _explained(error))
+        if mark is None:
+            mistakes.stop(composer.last, _explained(error))
+        at_fault = text.split("\n")[mark.line : mark.line + 1] or [""]
+        is_tab = at_fault[0][mark.column : mark.column + 1] == "\t"
+        place = composer.place(mark.line, mark.column)
+        what = "not YAML: a tab; indent with spaces" if is_tab else _explained(error)
+        mistakes.stop(place, what)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         mistakes.stop(composer.last, f"not YAML: {error}")
 
@@ -204,8 +209,5 @@ def _whole(text: str) -> int:
 
 
 def _explained(error: yaml.MarkedYAMLError) -> str:
-    problem = error.problem or error.context or "can't be read"
-    if "'\\t'" in problem:
-        return "not YAML: a tab; indent with spaces"
-    context = f" ({error.context})" if error.context and error.context != problem else ""
-    return f"not YAML: {problem}{context}"
+    problem = error.problem or "can't be read"
+    return f"not YAML: {problem}" + (f" ({error.context})" if error.context else "")

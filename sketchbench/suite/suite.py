@@ -10,11 +10,12 @@ from typing import Any, Self
 from sketchbench.kinds import Workload
 from sketchbench.recipe import Lookup
 from sketchbench.suite.cells import Cell, Experiment, canonical
-from sketchbench.suite.check import check
+from sketchbench.suite.check import Workloads
 from sketchbench.suite.compose import compose
-from sketchbench.suite.expand import Plan, apply, plan, refuse_axes, refuse_missing, try_preset
-from sketchbench.suite.form import Override, SuiteForm
+from sketchbench.suite.form import Override
 from sketchbench.suite.mistakes import Mistakes, Place
+from sketchbench.suite.overrides import refuse_axes, refuse_missing, try_preset
+from sketchbench.suite.plan import Plan, plan
 from sketchbench.suite.reading import Reading
 from sketchbench.suite.select import Names, Selection, matching, preset_globs, select
 
@@ -59,7 +60,7 @@ class Suite:
         selection = select(form, mistakes, preset, sets, only, seeds)
         plans = [plan(each, lookup, mistakes) for each in form.experiments]
         _bound(plans, selection, mistakes)
-        placed = _place(plans, form, selection, lookup, mistakes)
+        placed = _place(plans, selection, lookup, mistakes)
         for name, other in form.presets.items():
             if name != preset:
                 refuse_axes(plans, other.overrides, mistakes)
@@ -140,7 +141,6 @@ def _bound(plans: Sequence[Plan], selection: Selection, mistakes: Mistakes) -> N
 
 def _place(
     plans: Sequence[Plan],
-    form: SuiteForm,
     selection: Selection,
     lookup: Lookup,
     mistakes: Mistakes,
@@ -148,11 +148,11 @@ def _place(
     """Override and validate every point."""
     refuse_axes(plans, selection.overrides, mistakes)
     hits: set[Override] = set()
+    workloads = Workloads(lookup, mistakes)
     placed = []
     for each in plans:
-        for point in each.points(lookup, mistakes):
-            node = apply(point.workload, selection.overrides, lookup, hits)
-            workload = check(Workload, node, "workload", lookup, mistakes)  # type: ignore[type-abstract]
+        for point in each.points(selection.overrides, lookup, mistakes, hits):
+            workload = workloads.check(point.workload)
             placed.append(_Placed(each.experiment, point.axes, workload))
     missing = [override for override in selection.overrides if override not in hits]
     refuse_missing(plans, missing, lookup, mistakes)

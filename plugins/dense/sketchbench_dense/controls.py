@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from sketchbench import ActivationSketch, Field, SketchedModel, Skip
-from sketchbench.autodiff import Plain, linear_layers, replaced
+from sketchbench.autodiff import Plain, Scope, linear_layers, replaced
 
-Scope = Literal["hidden", "all"] | tuple[str, ...]
 SCOPE = "Linear layers touched: all, hidden (all but the first), or a list of names."
 
 

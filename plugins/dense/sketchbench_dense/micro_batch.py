@@ -78,9 +78,9 @@ class _MicroBatched:
 def fitting_rows(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss, budget: int) -> int:
     """Return how many rows keep at most `budget` bytes for the backward pass; at least one.
 
-    One and two rows tell the slope; the count it gives is checked, and lowered until it fits.
-    Forward passes alone: gradients and random state stay as they are. Raises `Skip` where one
-    row is too much.
+    One and two rows tell the slope; where the count that it gives doesn't fit, bisection finds
+    one that does. Forward passes alone: gradients and random state stay as they are. Raises
+    `Skip` where one row is too much.
     """
 
     def kept(rows: int) -> int:
@@ -91,9 +91,13 @@ def fitting_rows(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss, 
         raise Skip(f"micro-batch: one row keeps {one} bytes, more than bytes={budget}")
     slope = max(1, kept(min(2, len(inputs))) - one)
     rows = min(len(inputs), 1 + (budget - one) // slope)
-    while rows > 1 and (needed := kept(rows)) > budget:
-        rows = max(1, min(rows - 1, rows * budget // needed))
-    return rows
+    if kept(rows) <= budget:
+        return rows
+    fits, bursts = 1, rows
+    while bursts - fits > 1:
+        middle = (fits + bursts) // 2
+        fits, bursts = (middle, bursts) if kept(middle) <= budget else (fits, middle)
+    return fits
 
 
 def saved_bytes(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss) -> int:

@@ -26,7 +26,7 @@ class SGD(Optimizer):
     @model_validator(mode="after")
     def _has_momentum(self) -> Self:
         if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs a momentum above 0")
+            raise ValueError("optimizer 'sgd': nesterov needs a momentum above 0")
         return self
 
     def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

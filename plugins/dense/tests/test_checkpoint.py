@@ -98,7 +98,7 @@ def test_what_is_kept_is_the_segments_inputs():
 
 def test_evaluation_keeps_nothing():
     model = checkpointed(resnet()).eval()
-    inputs, targets = next(batches(1))
+    inputs, _ = next(batches(1))
     with torch.no_grad():
         assert not model(inputs).requires_grad
     assert not model[1].layers.training

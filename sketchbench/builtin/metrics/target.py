@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
-
-from pydantic import model_validator
-
 from sketchbench import Derived, Field, Measured
-from sketchbench.builtin.metrics.approximation import RelativeError
-from sketchbench.builtin.metrics.predictions import Accuracy, Loss
-
-_BETTER = {score.name: score.direction for score in (Accuracy, Loss, RelativeError)}
 
 
 class TimeToTarget(Derived):
@@ -30,9 +22,6 @@ class TimeToTarget(Derived):
         "accuracy", min_length=1, description="The score, as `name` or `name@where`."
     )
     target: float = Field(description="The score's value to reach, in its unit.")
-    better: Literal["higher", "lower"] | None = Field(
-        None, description="Which way the score is better; known for built-in scores."
-    )
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -44,15 +33,8 @@ class TimeToTarget(Derived):
     ) -> float | None:
         """Return the seconds until the target, or None where it is never reached."""
         score, _, where = self.metric.partition("@")
-        sign = 1 if (self.better or _BETTER[score]) == "higher" else -1
+        sign = 1 if cell.direction(score, where or None) == "higher" else -1
         curve = cell.curve(score, where or None)
         return next(
             (seconds for _, value, seconds in curve if sign * value >= sign * self.target), None
         )
-
-    @model_validator(mode="after")
-    def _direction_known(self) -> Self:
-        score = self.metric.partition("@")[0]
-        if self.better is None and score not in _BETTER:
-            raise ValueError(f"time_to_target of '{score}' needs 'better': higher or lower")
-        return self

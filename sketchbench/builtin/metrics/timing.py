@@ -15,7 +15,7 @@ class _RegionTime(Probe):
     and mean CPU seconds (of all threads) stand beside it.
     """
 
-    meter = Clock  # type: ignore[assignment]  # mypy takes a callable for a method
+    meter = Clock
     stage = "result"
     unit = "s"
     direction = "lower"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -53,21 +52,20 @@ class _Block(nn.Module):
             _convolution(fan_out, fan_out, 1),
             nn.BatchNorm2d(fan_out),
         )
-        self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x
         if self.extra:
             shortcut = x[:, :, :: self.stride, :: self.stride]
             shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.extra))
-        return self.relu(self.residual(x) + shortcut)
+        return F.relu(self.residual(x) + shortcut)
 
 
 class _SpatialMean(nn.Module):
     """Mean over the image (n, c, h, w) -> (n, c); adaptive pooling isn't deterministic on CUDA."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.mean(x, dim=(2, 3))
+        return x.mean(dim=(2, 3))
 
 
 def _convolution(fan_in: int, fan_out: int, stride: int) -> nn.Conv2d:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +42,7 @@ def fetch(url: str, known_hash: str, folder: Path, progress: Progress) -> Path:
 
     name = url.rpartition("/")[2]
     meter = _Meter(name, progress)
-    logger = logging.getLogger("pooch")
+    logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(logging.WARNING)  # its own announcements go to standard error
     try:
@@ -92,7 +93,7 @@ def _reason(error: Exception) -> str:
         cause = cause.args[0]
     cause = getattr(cause, "reason", None) or cause
     text = _line(cause if isinstance(cause, BaseException) else error)
-    return text.partition(": ")[2] if text.startswith("<") else text
+    return re.sub(r"^(<.*?>|HTTPS?Connection(Pool)?\(.*?\)): ", "", text)
 
 
 def _line(error: BaseException) -> str:

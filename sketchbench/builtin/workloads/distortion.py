@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import model_validator
 
 from sketchbench import Approximation, Field, GradientSketch, Run, Workload
@@ -62,7 +63,7 @@ class Distortion(Workload):
         """Return the unit vectors (vectors, size), on the CPU."""
         if self.directions == "gaussian":
             drawn = torch.randn(self.vectors, self.size, generator=rng)
-            return drawn / drawn.norm(dim=1, keepdim=True)
+            return F.normalize(drawn, dim=1)
         axes = torch.randperm(self.size, generator=rng)[: self.vectors]
         return torch.zeros(self.vectors, self.size).scatter_(1, axes[:, None], 1.0)
 
@@ -70,4 +71,4 @@ class Distortion(Workload):
 def _gram(vectors: Tensor) -> Tensor:
     """Return the inner products of vectors (n, d) as (n, n), in double precision."""
     vectors = vectors.double()
-    return torch.matmul(vectors, vectors.mT)
+    return vectors @ vectors.mT

@@ -151,7 +151,7 @@ def test_missing_data_is_a_skip_that_names_folder_variable_and_address(data):
     assert "holds parts/parts.tar.bz2, or allow the download from http://127.0.0.1:9/" in text
     assert "refused" in text
     assert "\n" not in text
-    assert "0x" not in text
+    assert "Connection(" not in text
 
 
 def test_without_a_data_folder_the_skip_names_the_cache(cache):
@@ -164,7 +164,7 @@ def test_an_address_that_is_gone_is_a_skip(server):
         parts(f"{server[1]}/parts.tar.gz").read("part_0.bin")
 
 
-def test_a_download_is_checked_unpacked_and_reported(server, cache):
+def test_a_download_is_checked_unpacked_and_reported(server, cache, capfd):
     folder, address = server
     (folder / "parts.tar.gz").write_bytes(tar())
     said = []
@@ -173,6 +173,7 @@ def test_a_download_is_checked_unpacked_and_reported(server, cache):
     assert sorted(path.name for path in (cache / "parts").iterdir()) == sorted(RAW)
     assert said[0].startswith("downloading parts.tar.gz: 0 of 0 MB")
     assert any("unpacking" in line for line in said)
+    assert capfd.readouterr() == ("", "")  # progress is the only voice
 
 
 def test_a_wrong_download_is_an_error_and_nothing_is_kept(server, cache):

@@ -1,0 +1,116 @@
+"""Paper: where a report is written, be it a terminal or plain lines that are never cut."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table as Grid
+from rich.text import Text
+
+from sketchbench.report.plans import one_line
+
+GAP = 2  # blanks between columns
+INDENT = 2  # blanks before a note
+_ASCII = {"±": "+-", "Δ": "diff", "↑": "^", "↓": "v", "–": "-", "×": "x", "µ": "u", "…": "..."}
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One column of text under its header; the rows in `bold` stand out, the others in `style`."""
+
+    header: str
+    texts: Sequence[str]
+    bold: frozenset[int] = frozenset()
+    style: str = ""
+
+    @property
+    def width(self) -> int:
+        """The columns of a terminal that it takes."""
+        return max(map(cell_len, (self.header, *self.texts)))
+
+
+class Plain:
+    """Lines as long as they need to be, without colours."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._ascii = not console.encoding.lower().startswith("utf")
+
+    def line(self, words: str = "", style: str = "", indent: int = 0) -> None:
+        """Write one line."""
+        self._console.out(" " * indent + self._spelt(words), highlight=False)
+
+    def notes(self, lines: Iterable[str]) -> None:
+        """Write lines that explain, indented."""
+        for words in lines:
+            self.line(words, "dim", INDENT)
+
+    def grid(self, first: Sequence[Strip], rest: Sequence[Sequence[Strip]], dim: set[int]) -> None:
+        """Write strips side by side: the first to the left, all others to the right."""
+        padded = [
+            [self._spelt(text) for text in (strip.header, *strip.texts)]
+            for strip in chain(first, *rest)
+        ]
+        for i, texts in enumerate(padded):
+            lengths = [cell_len(text) for text in texts]
+            blanks = [" " * (max(lengths) - length) for length in lengths]
+            pairs = zip(texts, blanks, strict=True)
+            padded[i] = [blank + text if i else text + blank for text, blank in pairs]
+        for row in zip(*padded, strict=True):
+            self._console.out((" " * GAP).join(row).rstrip(), highlight=False)
+
+    def _spelt(self, words: str) -> str:
+        """Return words as one printable line, in what the console can encode."""
+        words = one_line(words, sys.maxsize) if not words.isprintable() else words
+        if not self._ascii:
+            return words
+        encoding = self._console.encoding
+        return words.translate(str.maketrans(_ASCII)).encode(encoding, "replace").decode(encoding)
+
+
+class Screen(Plain):
+    """A terminal: emphasis, notes wrapped, and tables in parts that fit."""
+
+    def line(self, words: str = "", style: str = "", indent: int = 0) -> None:
+        """Write one line, wrapped to the right of its indentation."""
+        text = Padding(Text(self._spelt(words), style), (0, 0, 0, indent), expand=False)
+        self._console.print(text, highlight=False)
+
+    def grid(self, first: Sequence[Strip], rest: Sequence[Sequence[Strip]], dim: set[int]) -> None:
+        """Write strips side by side, the first ones again where the rest doesn't fit at once."""
+        for part, strips in enumerate(_fitting(first, rest, self._console.width)):
+            if part:
+                self.line()
+            grid = Grid(box=None, show_edge=False, pad_edge=False, padding=(0, GAP, 0, 0))
+            for i, strip in enumerate(strips):
+                grid.add_column(
+                    Text(self._spelt(strip.header), "bold"),
+                    justify="right" if i else "left",
+                    no_wrap=i > 0,
+                    overflow="fold",
+                )
+            for r in range(len(first[0].texts)):
+                texts = ((s.texts[r], "bold" if r in s.bold else s.style) for s in strips)
+                cells = (Text(self._spelt(words), style) for words, style in texts)
+                grid.add_row(*cells, style="dim" if r in dim else None)
+            self._console.print(grid, highlight=False)
+
+
+def _fitting(
+    first: Sequence[Strip], rest: Iterable[Sequence[Strip]], width: int
+) -> Iterator[list[Strip]]:
+    """Part the metrics so that each part fits beside the first columns."""
+    room = width - min(first[0].width, width // 3) - sum(s.width + GAP for s in first[1:])
+    part: list[Strip] = []
+    for strips in rest:
+        if part and sum(strip.width + GAP for strip in chain(part, strips)) > room:
+            yield [*first, *part]
+            part = []
+        part += strips
+    yield [*first, *part]

@@ -1,0 +1,216 @@
+"""Each law of the kit catches a member that breaks it, and says what was expected."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from sketchbench import (
+    ActivationSketch,
+    CovarianceSketch,
+    Field,
+    GradientSketch,
+    Optimizer,
+    Skip,
+)
+from sketchbench.autodiff import Plain
+from sketchbench.testing import activation, covariance, gradient, laws, optimizer, recipe
+
+# ---------------------------------------------------------------- members that break one law each
+
+
+class Signs(GradientSketch):
+    """Fair signs, held; `fault` breaks one law."""
+
+    name = "signs"
+    out_size: int = Field(16, ge=1, description="D.")
+    fault: str = Field("", description="The law to break.")
+
+    def build(self, size, rng, device):
+        if self.fault == "leaves_the_global_generator":
+            rng = torch.default_generator
+        if self.fault == "repeats_from_its_seed":
+            rng.seed()
+        matrix = torch.randint(2, (self.out_size, size), generator=rng) * 2.0 - 1
+        scale = 1 if self.fault == "keeps_norms_on_average" else self.out_size**-0.5
+        return Held(matrix * scale, self.fault)
+
+
+@dataclass
+class Held:
+    matrix: torch.Tensor
+    fault: str
+
+    @property
+    def shape(self):
+        out, size = self.matrix.shape
+        return (size, out) if self.fault == "has_the_shape" else (out, size)
+
+    def apply(self, x):
+        y = x @ self.matrix.mT
+        if self.fault == "maps_batches" and x.ndim > 1:
+            return y.flip(0)
+        return y + 1 if self.fault == "is_linear" else y
+
+    def adjoint(self, y):
+        return 2 * y @ self.matrix if self.fault == "has_an_adjoint" else y @ self.matrix
+
+
+class Gram(CovarianceSketch):
+    """Σ aaᵀ; `fault` breaks one law."""
+
+    name = "gram"
+    fault: str = Field("", description="The law to break.")
+
+    def build(self, size, device):
+        return Running(torch.zeros(size, size), self.fault)
+
+
+@dataclass
+class Running:
+    matrix: torch.Tensor
+    fault: str
+
+    def update(self, rows):
+        if self.fault == "takes_any_number_of_rows" and len(rows) > 1:
+            self.matrix.add_(torch.nan)
+        if self.fault == "repeats":
+            rows.mul_(2)
+        step = rows.mT @ rows
+        if self.fault == "holds_one_row":
+            step = step.diag().diag()
+        if self.fault == "scales_with_its_rows":
+            step = step / (1 + step.trace()) ** 0.5
+        if self.fault == "is_symmetric_and_semi_definite":
+            step = step.triu()
+        self.matrix += step
+
+    def dense(self):
+        return self.matrix + (self.fault == "starts_from_zero")
+
+    def power(self, x, exponent, ridge):
+        values, vectors = torch.linalg.eigh(self.matrix)
+        if self.fault == "has_powers_of_its_dense_form":
+            exponent = -0.5
+        return vectors @ ((values.clamp_min(0) + ridge) ** exponent).diag() @ vectors.mT @ x
+
+
+class Steps(ActivationSketch):
+    """The exact model; `fault` breaks one law."""
+
+    name = "steps"
+    fault: str = Field("", description="The law to break.")
+
+    def build(self, model, batch_size, rng):
+        if self.fault == "shares_the_parameters":
+            twin = nn.Sequential(*model)
+            twin.extra = nn.Linear(1, 1)
+            return Plain(twin)
+        if self.fault == "computes_the_exact_forward":
+            return Plain(nn.Sequential(*model, nn.Threshold(0.1, 0.0)))
+        return Faulty(model, self.fault, rng)
+
+
+class Faulty(Plain):
+    def __init__(self, model, fault, rng):
+        super().__init__(model)
+        self.fault = fault
+        self.rng = rng
+
+    def accumulate(self, inputs, targets, loss):
+        if self.fault == "adds_to_the_gradients":
+            self.model.zero_grad()
+        if self.fault == "leaves_the_global_generator":
+            torch.rand(1)
+        mean = super().accumulate(inputs, targets, loss)
+        for p in self.model.parameters():
+            if self.fault == "fills_the_gradients_that_are_asked_for" and p.grad is None:
+                p.grad = torch.zeros_like(p)
+            if self.fault == "repeats_from_its_seed":
+                p.grad += torch.randn(p.shape, generator=self.rng.manual_seed(self.rng.seed()))
+        return mean * 2 if self.fault == "returns_the_mean_loss" else mean
+
+
+class Descent(Optimizer):
+    """Gradient descent with momentum; `fault` breaks one law."""
+
+    name = "descent"
+    fault: str = Field("", description="The law to break.")
+
+    def build(self, params):
+        params = list(params)
+        if self.fault == "moves_every_parameter":
+            params = [p for p in params if p.ndim == 2]
+        if self.fault == "owns_its_parameters":
+            params = [nn.Parameter(p.detach().clone()) for p in params]
+        return Momentum(params, self.fault)
+
+
+class Momentum(torch.optim.Optimizer):
+    def __init__(self, params, fault):
+        super().__init__(params, {"lr": 0.1})
+        self.fault = fault
+        self.hidden = {}
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                gradient = p.grad
+                if gradient is None and self.fault == "skips_what_has_no_gradient":
+                    gradient = torch.ones_like(p)
+                if gradient is None:
+                    continue
+                hides = self.fault == "goes_on_from_its_state"
+                state = self.hidden.setdefault(p, {}) if hides else self.state[p]
+                state["mean"] = 0.5 * state.get("mean", 0) + gradient
+                rate = 0.1 if self.fault == "respects_the_rate_of_a_group" else group["lr"]
+                p.add_(state["mean"], alpha=rate if self.fault == "descends" else -rate)
+
+
+CASES = [
+    (member, law)
+    for member, module in (
+        (Signs, gradient),
+        (Gram, covariance),
+        (Steps, activation),
+        (Descent, optimizer),
+    )
+    for law in module.LAWS
+]
+
+
+@pytest.mark.parametrize(("member", "law"), CASES, ids=lambda v: v.__name__)
+def test_a_law_is_kept_by_a_good_member(member, law):
+    law(member())
+
+
+@pytest.mark.parametrize(("member", "law"), CASES, ids=lambda v: v.__name__)
+def test_a_law_catches_its_fault_and_says_what_was_expected(member, law):
+    with pytest.raises(AssertionError, match="expected "):
+        law(member(fault=law.__name__))
+
+
+# ---------------------------------------------------------------- laws()
+
+
+def test_laws_are_those_of_recipes_and_of_the_kind():
+    (mark,) = laws(Signs()).pytestmark
+    assert mark.args[1] == [*recipe.LAWS, *gradient.LAWS]
+
+
+test_signs = laws(Signs(out_size=8))
+
+
+def test_a_sketch_that_skips_a_model_skips_the_law():
+    class Refusing(Steps):
+        """Refuses every model."""
+
+        name = "refusing"
+
+        def build(self, model, batch_size, rng):
+            raise Skip("no model is good enough")
+
+    with pytest.raises(pytest.skip.Exception, match="no model is good enough"):
+        activation.returns_the_mean_loss(Refusing())
