@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,11 +78,10 @@ class Store:
                     f"{path}: written with schema {version}, this sketchbench knows up to "
                     f"{SCHEMA}; upgrade it, or name another folder with --results"
                 )
-            if create:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
             if version == 0:
                 _create(connection, path, create)
+            if create:
+                _log_ahead(connection)
             return cls(connection, path)
 
     def __enter__(self) -> Self:
@@ -162,15 +162,16 @@ class Store:
     ) -> dict[str, Record]:
         """Return the newest record of each `key` (or each `cell`), of all or of those named.
 
-        `light` leaves out parts, samples and curves, which are most of the bytes.
+        `light` leaves out what is most of the bytes: configuration, events, log, parts, samples.
         """
         assert column in ("key", "cell")
+        told = "'{}', '[]', ''" if light else "config, events, log"
         series = "'{}', '[]', '[]', '[]'" if light else "parts, at, samples, seconds"
         wanted = None if names is None else set(names)
         with _told(self.path):
             rows = self._db.execute(
-                "SELECT r.* FROM records r JOIN (SELECT max(id) AS id FROM records GROUP BY"
-                f" {column}) USING (id)"
+                f"SELECT id, key, cell, session, status, reason, started, r.seconds, {told} FROM"
+                f" records r JOIN (SELECT max(id) AS id FROM records GROUP BY {column}) USING (id)"
             )
             place = 1 if column == "key" else 2
             chosen = {row[0]: row for row in rows if wanted is None or row[place] in wanted}
@@ -183,6 +184,12 @@ class Store:
                     measured.setdefault(row[0], []).append(_measurement(row))
         records = (_record(row, measured.get(row[0], [])) for row in chosen.values())
         return {getattr(record, column): record for record in records}
+
+    def durations(self) -> dict[str, float]:
+        """Return {cell: seconds} of every cell's newest record."""
+        with _told(self.path):
+            rows = self._db.execute("SELECT cell, seconds FROM records ORDER BY id").fetchall()
+        return dict(rows)
 
     def placements(self, suite: str, selection: str) -> list[Placement]:
         """Return the cells of a suite's selection, in the order of the suite."""
@@ -222,11 +229,30 @@ class Store:
 
 
 def _create(connection: sqlite3.Connection, path: Path, create: bool) -> None:
+    """Make the tables, unless another process has just made them."""
+    connection.execute("BEGIN IMMEDIATE" if create else "BEGIN")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables or not create:
+    if version == 0 and create and not tables:
+        for statement in (*_TABLES.split(";"), f"PRAGMA user_version = {SCHEMA}"):
+            connection.execute(statement)
+    connection.execute("COMMIT")
+    if version == 0 and (tables or not create):
         connection.close()
         raise StoreError(f"{path}: not a results file of sketchbench; name another with --results")
-    connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Make every commit durable, and let readers go on beside a writer."""
+    connection.execute("PRAGMA synchronous = FULL")
+    for attempt in range(100):  # changing the mode does not wait for another process that does
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if attempt == 99:
+                raise
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -260,8 +286,8 @@ def _record(row: Sequence[Any], measured: list[Measurement]) -> Record:
         reason=reason,
         started=started,
         seconds=seconds,
-        config=json.loads(config),
-        events=json.loads(events),
+        config=_load(config),
+        events=_load(events),
         log=log,
         measurements=measured,
     )
@@ -294,11 +320,15 @@ def _measurement(row: Sequence[Any]) -> Measurement:
         relative=bool(relative),
         session=session,
         source=source,
-        parts=json.loads(parts),
-        at=json.loads(at),
-        samples=json.loads(samples),
-        seconds=json.loads(seconds),
+        parts=_load(parts),
+        at=_load(at),
+        samples=_load(samples),
+        seconds=_load(seconds),
     )
+
+
+def _load(text: str) -> Any:
+    return {} if text == "{}" else [] if text == "[]" else json.loads(text)
 
 
 def _row(record: int | None, m: Measurement, session: int) -> tuple[Any, ...]:

@@ -129,7 +129,9 @@ def test_what_is_no_recipe_is_refused(value):
 
 @pytest.mark.parametrize("value", [True, "0.1", float("inf"), float("nan"), None])
 def test_types_are_strict_and_numbers_finite(value):
-    assert ("optimizer", "lr") in problems({"use": "race", "optimizer": {"use": "tiny", "lr": value}})
+    assert ("optimizer", "lr") in problems(
+        {"use": "race", "optimizer": {"use": "tiny", "lr": value}}
+    )
 
 
 def test_periods_combine_to_the_least_common_multiple():

@@ -182,9 +182,7 @@ def test_a_clash_names_both_plugins_and_leaves_the_second_out_whole():
     registry = Registry()
     registry.add("first", plugin(Good))
     registry.add("second", plugin(Other, again))
-    assert registry.quarantined["second"] == (
-        "optimizer 'good' is already registered by first"
-    )
+    assert registry.quarantined["second"] == ("optimizer 'good' is already registered by first")
     with pytest.raises(UnknownName, match="in quarantine: second"):
         registry.lookup("optimizer", "other")
 

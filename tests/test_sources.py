@@ -66,13 +66,25 @@ def test_installed_packages_are_known_by_their_versions():
 
 @pytest.mark.parametrize(
     ("file", "counts"),
-    [("linalg.py", True), ("execute/worker.py", True), ("report/terminal.py", False),
-     ("cli/run.py", False), ("statistics.py", False), ("testing/gradient.py", False)],
+    [
+        ("linalg.py", True),
+        ("execute/worker.py", True),
+        ("report/terminal.py", False),
+        ("cli/run.py", False),
+        ("statistics.py", False),
+        ("testing/gradient.py", False),
+    ],
 )
 def test_the_core_counts_but_for_the_rooms_that_only_read(tmp_path, file, counts):
     package = tmp_path / "core"
-    for room in ("linalg.py", "execute/worker.py", "report/terminal.py", "cli/run.py",
-                 "statistics.py", "testing/gradient.py"):
+    for room in (
+        "linalg.py",
+        "execute/worker.py",
+        "report/terminal.py",
+        "cli/run.py",
+        "statistics.py",
+        "testing/gradient.py",
+    ):
         (package / room).parent.mkdir(parents=True, exist_ok=True)
         (package / room).write_text("x = 1\n")
     before = sources._source(package, sources.READERS)

@@ -103,7 +103,9 @@ def test_plain_reading_prefers_the_test_split():
 
 
 def test_placements_keep_their_order_and_are_replaced_whole(store):
-    placed = [Placement("e", {"x": label}, seed, f"{label}{seed}") for label in "ba" for seed in (1, 0)]
+    placed = [
+        Placement("e", {"x": label}, seed, f"{label}{seed}") for label in "ba" for seed in (1, 0)
+    ]
     store.place("s", "", 1, {"title": "t"}, placed, whole=True)
     assert store.placements("s", "") == placed
     store.place("s", "", 1, {"title": "t"}, placed[:1], whole=False)
@@ -160,7 +162,9 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path):
             Store.open(tmp_path, create=create)
 
 
-@pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + b"\0" * 500])
+@pytest.mark.parametrize(
+    "content", [b"no database at all" * 100, b"SQLite format 3\0" + b"\0" * 500]
+)
 def test_a_corrupt_file_is_told_and_left_alone(tmp_path, content):
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(StoreError, match="damaged|not a results file"):

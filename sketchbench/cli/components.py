@@ -40,16 +40,23 @@ def command(which: str) -> None:
 
 
 def _described(registry: Registry, recipe: type[Recipe]) -> str:
-    lines = [f"{recipe.kind}/{recipe.name}  [{registry.origin[recipe]}]", "",
-             inspect.getdoc(recipe) or "", ""]
+    lines = [
+        f"{recipe.kind}/{recipe.name}  [{registry.origin[recipe]}]",
+        "",
+        inspect.getdoc(recipe) or "",
+        "",
+    ]
     for fact in ("unit", "direction", "margin", "regions", "outcomes"):
         if hasattr(recipe, fact):
             lines.append(f"  {fact}: {_fact(getattr(recipe, fact))}")
     for field, info in recipe.model_fields.items():
         default = "required" if info.is_required() else f"= {_value(info.default)}"
         bounds = ", ".join(_bound(rule) for rule in info.metadata if _bound(rule))
-        lines.append(f"  {field}: {_type(info.annotation)} {default}"
-                     + (f"  ({bounds})" if bounds else "") + f"  {info.description or ''}".rstrip())
+        lines.append(
+            f"  {field}: {_type(info.annotation)} {default}"
+            + (f"  ({bounds})" if bounds else "")
+            + f"  {info.description or ''}".rstrip()
+        )
     return "\n".join(lines)
 
 
@@ -73,7 +80,9 @@ def _value(value: Any) -> str:
 
 def _bound(rule: Any) -> str:
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    return next((f"{sign} {getattr(rule, at)}" for at, sign in signs.items() if hasattr(rule, at)), "")
+    return next(
+        (f"{sign} {getattr(rule, at)}" for at, sign in signs.items() if hasattr(rule, at)), ""
+    )
 
 
 def _fact(value: Any) -> str:

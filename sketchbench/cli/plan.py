@@ -39,12 +39,13 @@ def command(
             with Store.open(results) as store:
                 keys = [chosen.keys.of(cell) for cell in chosen.suite.cells]
                 records = store.newest("key", keys, light=True)
-                history = store.newest(
-                    "cell", [cell.id for cell in chosen.suite.cells], light=True
-                )
+                history = store.durations()
         planned = schedule.plan(chosen.suite, records, chosen.keys)
-    lines = [*_cells(planned, records, history), *_totals(planned, records, history, jobs),
-             *_decidable(planned)]
+    lines = [
+        *_cells(planned, records, history),
+        *_totals(planned, records, history, jobs),
+        *_decidable(planned),
+    ]
     click.echo("\n".join(lines))
 
 
@@ -78,7 +79,7 @@ def _state(job: Job, records: Any, history: Any) -> str:
 
 def _totals(planned: Sequence[Job], records: Any, history: Any, width: int) -> list[str]:
     left = [job for job in planned if job.stages]
-    known = [history[j.cell.id].seconds for j in left if j.cell.id in history]
+    known = [history[j.cell.id] for j in left if j.cell.id in history]
     line = f"{len(planned)} cells: {len(planned) - len(left)} done, {len(left)} to run"
     if not left:
         return [line]

@@ -16,8 +16,12 @@ TIMEOUT = 3600.0
 
 @click.command(name="run")
 @selection.selection
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S",
-              help=f"Kill a pass after S seconds (else the suite's, else {TIMEOUT:g}).")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help=f"Kill a pass after S seconds (else the suite's, else {TIMEOUT:g}).",
+)
 @click.option("--here", is_flag=True, help="In this process, for a debugger: no isolation.")
 @click.option("--force", is_flag=True, help="Measure every cell again.")
 def command(
@@ -59,20 +63,37 @@ def _measure(
 
     suite, keys = chosen.suite, chosen.keys
     with Store.open(results, create=True) as store:
-        jobs = schedule.plan(suite, store.newest("key", [keys.of(c) for c in suite.cells]), keys, force)
+        jobs = schedule.plan(
+            suite, store.newest("key", [keys.of(c) for c in suite.cells]), keys, force
+        )
         facts = environment.describe(_distributions(chosen)) | {
-            "device": chosen.device, "threads": keys.threads, "jobs": chosen.jobs,
-            "suite": str(suite.path), "command": selection.same_call(),
+            "device": chosen.device,
+            "threads": keys.threads,
+            "jobs": chosen.jobs,
+            "suite": str(suite.path),
+            "command": selection.same_call(),
         }
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         session = store.begin_session(started, environment.machine(), facts)
-        store.place(suite.name, suite.selection, session, suite.outline(), _placements(jobs),
-                    whole=suite.whole)
+        store.place(
+            suite.name,
+            suite.selection,
+            session,
+            suite.outline(),
+            _placements(jobs),
+            whole=suite.whole,
+        )
         records = {job.cell.id: job.record for job in jobs if not job.stages}
         interrupted = False
         with Progress(suite, jobs, chosen.jobs) as progress, _runner(chosen, here) as runner:
             work = schedule.Schedule(
-                runner, store, session, keys, progress, chosen.registry.stored, chosen.jobs,
+                runner,
+                store,
+                session,
+                keys,
+                progress,
+                chosen.registry.stored,
+                chosen.jobs,
                 timeout or suite.timeout or TIMEOUT,
             )
             try:
@@ -84,8 +105,9 @@ def _measure(
         if interrupted:
             click.echo(f"interrupted; finish with: {selection.same_call()}", err=True)
             return 130
-        terminal.show(store, suite.name, screen, derive=resolver(chosen.registry),
-                      selection=suite.selection)
+        terminal.show(
+            store, suite.name, screen, derive=resolver(chosen.registry), selection=suite.selection
+        )
         screen.print(f"results: {store.path}", highlight=False, soft_wrap=True)
     statuses = [record.status for record in records.values() if record]
     return 0 if set(statuses) <= {"ok", "skipped"} and "ok" in statuses else 1

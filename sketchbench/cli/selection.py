@@ -33,8 +33,14 @@ _OPTIONS = (
     click.option("--seeds", type=click.IntRange(1), metavar="N", help="Seeds 0 to N-1."),
     click.option("--device", default="auto", metavar="cpu|cuda|auto", show_default=True),
     RESULTS,
-    click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N",
-                 help="Cells at a time; they share the cores, and the clock."),
+    click.option(
+        "--jobs",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Cells at a time; they share the cores, and the clock.",
+    ),
 )
 
 

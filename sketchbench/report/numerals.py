@@ -64,6 +64,8 @@ def ratio(found: Ratio) -> str:
     ends = [found.value if end is None else end for end in (found.low, found.value, found.high)]
     if not all(1e-4 <= end < 10**MOST for end in ends):
         low, value, high = (f"{end:.2e}" for end in ends)
+    elif ends[2] > 10 * ends[0]:  # one number of decimals can't suit both ends
+        low, value, high = (f"{end:.{max(1 - _top(end), 0)}f}" for end in ends)
     else:
         decimals = _decimals(found.value, (ends[2] - ends[0]) / 2)
         low, value, high = (f"{end:.{decimals}f}" for end in ends)
@@ -82,7 +84,7 @@ def number(
     if not math.isfinite(value) or (half_width is not None and not math.isfinite(half_width)):
         return f"{value:{sign}.{DIGITS}g}" + ("" if half_width is None else f" ± {half_width:.2g}")
     size = max(abs(value), abs(around))
-    top = math.floor(math.log10(size)) if size else 0
+    top = _top(size)
     power = 0 if -4 <= top < MOST else top
     shift = 10.0**-power if -300 < power < 300 else 0.0
     if power and not shift:  # at the ends of the range of floats
@@ -102,10 +104,15 @@ def number(
     return f"({text})e{power:+03d}" if half_width is not None else f"{text}e{power:+03d}"
 
 
+def _top(size: float) -> int:
+    """Return the power of ten of the first digit."""
+    return math.floor(math.log10(size)) if size else 0
+
+
 def _decimals(size: float, half_width: float) -> int:
-    top = math.floor(math.log10(size)) if size else 0
+    top = _top(size)
     decimals = DIGITS - 1 - top
     if half_width:
         rounded = float(f"{half_width:.1e}")
-        decimals = 1 - math.floor(math.log10(rounded))
+        decimals = 1 - _top(rounded)
     return min(max(decimals, 0), max(MOST - 1 - top, 0))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from rich.cells import cell_len
@@ -17,7 +17,9 @@ from sketchbench.report.plans import one_line
 
 GAP = 2  # blanks between columns
 INDENT = 2  # blanks before a note
-_ASCII = {"±": "+-", "Δ": "diff", "↑": "^", "↓": "v", "–": "-", "×": "x", "µ": "u", "…": "..."}
+_ASCII = str.maketrans(
+    {"±": "+-", "Δ": "d", "↑": "^", "↓": "v", "–": "-", "—": "-", "×": "x", "µ": "u", "…": "~"}
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,20 @@ class Strip:
     def width(self) -> int:
         """The columns of a terminal that it takes."""
         return max(map(cell_len, (self.header, *self.texts)))
+
+    def padded(self, left: bool = False) -> Strip:
+        """Return the strip with all its texts as wide as the widest, to the right or left."""
+        width = self.width
+
+        def pad(text: str) -> str:
+            blank = " " * (width - cell_len(text))
+            return text + blank if left else blank + text
+
+        return self.each(pad)
+
+    def each(self, change: Callable[[str], str]) -> Strip:
+        """Return the strip with all its texts changed."""
+        return replace(self, header=change(self.header), texts=[change(t) for t in self.texts])
 
 
 class Plain:
@@ -53,16 +69,9 @@ class Plain:
 
     def grid(self, first: Sequence[Strip], rest: Sequence[Sequence[Strip]], dim: set[int]) -> None:
         """Write strips side by side: the first to the left, all others to the right."""
-        padded = [
-            [self._spelt(text) for text in (strip.header, *strip.texts)]
-            for strip in chain(first, *rest)
-        ]
-        for i, texts in enumerate(padded):
-            lengths = [cell_len(text) for text in texts]
-            blanks = [" " * (max(lengths) - length) for length in lengths]
-            pairs = zip(texts, blanks, strict=True)
-            padded[i] = [blank + text if i else text + blank for text, blank in pairs]
-        for row in zip(*padded, strict=True):
+        strips = [strip.each(self._spelt) for strip in chain(first, *rest)]
+        strips = [strips[0].padded(left=True), *(strip.padded() for strip in strips[1:])]
+        for row in zip(*((strip.header, *strip.texts) for strip in strips), strict=True):
             self._console.out((" " * GAP).join(row).rstrip(), highlight=False)
 
     def _spelt(self, words: str) -> str:
@@ -71,7 +80,7 @@ class Plain:
         if not self._ascii:
             return words
         encoding = self._console.encoding
-        return words.translate(str.maketrans(_ASCII)).encode(encoding, "replace").decode(encoding)
+        return words.translate(_ASCII).encode(encoding, "replace").decode(encoding)
 
 
 class Screen(Plain):
@@ -79,25 +88,27 @@ class Screen(Plain):
 
     def line(self, words: str = "", style: str = "", indent: int = 0) -> None:
         """Write one line, wrapped to the right of its indentation."""
+        if not words:  # which a padding would swallow
+            self._console.print()
+            return
         text = Padding(Text(self._spelt(words), style), (0, 0, 0, indent), expand=False)
         self._console.print(text, highlight=False)
 
     def grid(self, first: Sequence[Strip], rest: Sequence[Sequence[Strip]], dim: set[int]) -> None:
         """Write strips side by side, the first ones again where the rest doesn't fit at once."""
+        first = [strip.each(self._spelt) for strip in first]
+        rest = [[strip.each(self._spelt) for strip in strips] for strips in rest]
         for part, strips in enumerate(_fitting(first, rest, self._console.width)):
             if part:
                 self.line()
             grid = Grid(box=None, show_edge=False, pad_edge=False, padding=(0, GAP, 0, 0))
-            for i, strip in enumerate(strips):
-                grid.add_column(
-                    Text(self._spelt(strip.header), "bold"),
-                    justify="right" if i else "left",
-                    no_wrap=i > 0,
-                    overflow="fold",
-                )
+            padded = [strips[0], *(strip.padded() for strip in strips[1:])]
+            for i, strip in enumerate(padded):
+                header = Text(strip.header, "bold")
+                grid.add_column(header, no_wrap=i > 0, overflow="fold")
             for r in range(len(first[0].texts)):
-                texts = ((s.texts[r], "bold" if r in s.bold else s.style) for s in strips)
-                cells = (Text(self._spelt(words), style) for words, style in texts)
+                texts = ((s.texts[r], "bold" if r in s.bold else s.style) for s in padded)
+                cells = (Text(words, style) for words, style in texts)
                 grid.add_row(*cells, style="dim" if r in dim else None)
             self._console.print(grid, highlight=False)
 

@@ -14,6 +14,7 @@ from sketchbench.suite.nodes import Items, Node, Table
 from sketchbench.suite.paths import recipe_class
 
 R = TypeVar("R", bound=Recipe)
+_BROKEN = object()  # in place of a recipe whose own code failed
 
 
 class Workloads:
@@ -32,8 +33,10 @@ class Workloads:
         if owner and isinstance(node, Table):
             plain = dict(plain)
             for name, kind in self._slots(owner):
-                if name in plain and plain[name] is not None:
-                    plain[name] = self._filling(node.entries[name].value, kind)
+                if plain.get(name) is not None:
+                    plain[name] = self._filling(name, node.entries[name].value, kind)
+            if _BROKEN in plain.values():
+                return None
         return check(Workload, node, "workload", self._lookup, self._mistakes, plain)  # type: ignore[type-abstract]
 
     def _slots(self, owner: type[Recipe]) -> list[tuple[str, type[Recipe]]]:
@@ -44,15 +47,23 @@ class Workloads:
             self._found[owner] = [(name, kind) for name, kind in slots if kind]
         return self._found[owner]
 
-    def _filling(self, node: Node, kind: type[Recipe]) -> Any:
+    def _filling(self, name: str, node: Node, kind: type[Recipe]) -> Any:
         """Return the recipe that `node` describes; plain data where it isn't valid, for later."""
         key = id(node), kind
         if key not in self._fillings:
+            self._fillings[key] = node, _BROKEN
             try:
                 self._fillings[key] = node, kind.of(node.plain, self._lookup)
-            except Exception:
+            except ValidationError:
                 self._fillings[key] = node, node.plain
+            except Exception as error:
+                self._mistakes.add(node.place, f"workload.{name}: {_raised(error)}")
         return self._fillings[key][1]
+
+
+def _raised(error: Exception) -> str:
+    """Say that a recipe's own code failed."""
+    return f"checking it raised {type(error).__name__}: {error}"
 
 
 def check(
@@ -72,9 +83,11 @@ def check(
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_context=False, include_input=False):
             place, path = locate(node, kind, problem["loc"], trail, lookup)
-            mistakes.add(place, f"{path}: {problem['msg']}")
+            bare = problem["type"] in ("value_error", "assertion_error")
+            text = problem["msg"].partition(", ")[2] if bare else problem["msg"]
+            mistakes.add(place, f"{path}: {text}")
     except Exception as error:  # a validator of a plugin
-        mistakes.add(node.place, f"{trail}: checking it raised {type(error).__name__}: {error}")
+        mistakes.add(node.place, f"{trail}: {_raised(error)}")
     return None
 
 

@@ -12,17 +12,23 @@ from sketchbench.suite.paths import Found, follow
 from sketchbench.suite.plan import Plan
 
 
-def refuse_axes(plans: Sequence[Plan], overrides: Sequence[Override], mistakes: Mistakes) -> None:
-    """Note the overrides of what a matrix varies."""
+def refuse_axes(
+    plans: Sequence[Plan], overrides: Sequence[Override], mistakes: Mistakes
+) -> list[Override]:
+    """Note the overrides of what a matrix varies, and return the others."""
+    allowed = list(overrides)
     for override in overrides:
         for each in plans:
             for axis in (axis for axes in each.matrix.blocks for axis in axes):
-                if axis.path[: len(override.path)] == override.path:
-                    mistakes.add(
-                        override.entry.key,
-                        f"{override.name}: the matrix of '{each.form.name}' varies {axis.name};"
-                        " choose among its labels with --only",
-                    )
+                if axis.path[: len(override.path)] != override.path:
+                    continue
+                mistakes.add(
+                    override.entry.key,
+                    f"{override.name}: the matrix of '{each.form.name}' varies {axis.name};"
+                    " choose among its labels with --only",
+                )
+                allowed = [other for other in allowed if other is not override]
+    return allowed
 
 
 def refuse_missing(
@@ -58,6 +64,7 @@ def try_preset(
 ) -> None:
     """Check a preset that isn't chosen: each of its paths, on the first point that has it."""
     missing = []
+    overrides = refuse_axes(plans, overrides, mistakes)
     for position, override in enumerate(overrides):
         hits: set[Override] = set()
         for point in (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from sketchbench.recipe import suggest
-from sketchbench.suite.compose import compose
+from sketchbench.suite.compose import LARGEST, compose
 from sketchbench.suite.form import Override, SuiteForm
 from sketchbench.suite.mistakes import Mistakes, Place
 from sketchbench.suite.nodes import Entry, Scalar
@@ -41,18 +41,20 @@ def select(
     seeds: int | None,
 ) -> Selection:
     """Read the options over the presets of a suite; what is wrong with them is noted."""
+    whole = not only and seeds is None
     chosen = None
     if preset is not None:
         chosen = form.presets.get(preset)
         if chosen is None:
             known = suggest(preset, form.presets)
             mistakes.add(Place(f"--preset {preset}"), f"{form.name} has no such preset; {known}")
-    if seeds is not None and seeds < 1:
+    if seeds is not None and not 1 <= seeds <= LARGEST:
         mistakes.add(Place(f"--seeds {seeds}"), "expected how many, from 1 on")
+        seeds = 1
     written = {item.partition("=")[0]: item for item in map(str.strip, sets)}
     assigned = [override for item in sets if (override := _assignment(item.strip(), mistakes))]
     return Selection(
-        seeds=range(max(seeds, 1)) if seeds else (chosen and chosen.seeds) or form.seeds,
+        seeds=range(seeds) if seeds else (chosen and chosen.seeds) or form.seeds,
         overrides=(*(chosen.overrides if chosen else ()), *assigned),
         only=tuple(
             globs
@@ -63,7 +65,7 @@ def select(
             if globs
         ),
         text=", ".join([preset or "", *written.values()]).removeprefix(", "),
-        whole=not only and seeds is None,
+        whole=whole,
     )
 
 
@@ -103,7 +105,7 @@ def matching(names: Iterable[Names], globs: Sequence[Glob], mistakes: Mistakes) 
         chosen |= found
         if not found:
             known = {name for each in candidates for name in each}
-            mistakes.add(place, f"only: no label matches '{glob}'; {suggest(glob, known)}")
+            mistakes.add(place, f"no label matches '{glob}'; {suggest(glob, known)}")
     return chosen
 
 

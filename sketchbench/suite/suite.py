@@ -63,7 +63,6 @@ class Suite:
         placed = _place(plans, selection, lookup, mistakes)
         for name, other in form.presets.items():
             if name != preset:
-                refuse_axes(plans, other.overrides, mistakes)
                 try_preset(plans, other.overrides, lookup, mistakes)
                 matching((each.names for each in placed), preset_globs(other.only), mistakes)
         for globs in selection.only:
@@ -146,15 +145,15 @@ def _place(
     mistakes: Mistakes,
 ) -> list[_Placed]:
     """Override and validate every point."""
-    refuse_axes(plans, selection.overrides, mistakes)
+    overrides = refuse_axes(plans, selection.overrides, mistakes)
     hits: set[Override] = set()
     workloads = Workloads(lookup, mistakes)
     placed = []
     for each in plans:
-        for point in each.points(selection.overrides, lookup, mistakes, hits):
+        for point in each.points(overrides, lookup, mistakes, hits):
             workload = workloads.check(point.workload)
             placed.append(_Placed(each.experiment, point.axes, workload))
-    missing = [override for override in selection.overrides if override not in hits]
+    missing = [override for override in overrides if override not in hits]
     refuse_missing(plans, missing, lookup, mistakes)
     return placed
 

@@ -70,7 +70,9 @@ def test_skipped_cells_do_not_fail_a_run_but_nothing_else_than_skips_does(faulty
 def test_in_this_process_the_same_answers_come_out(faulty):
     suite = faulty.suite(SUITE % "raise, nan, skip, ok")
     assert faulty("run", suite).returncode == 1
-    isolated = [(r["label"], r["status"], r["value"]) for r in faulty.rows() if "time" not in r["metric"]]
+    isolated = [
+        (r["label"], r["status"], r["value"]) for r in faulty.rows() if "time" not in r["metric"]
+    ]
     here = faulty("run", suite, "--here", "--force")
     assert here.returncode == 1, here.stderr
     assert isolated == [

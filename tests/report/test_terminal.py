@@ -79,6 +79,13 @@ def test_escape_sequences_and_line_breaks_in_labels_and_reasons_are_defused(benc
     assert "�[31mred next�" in text
 
 
+@pytest.mark.parametrize("width", [None, 100])
+def test_labels_that_need_defusing_keep_the_columns_aligned(bench, each, width):
+    bench.fill({"a\nb": each("accuracy", 0.5), "abc\x1b": each("accuracy", 0.25)})
+    lines = [line for line in bench.text(width=width).splitlines() if "1/1" in line]
+    assert [line.index("1/1") for line in lines] == [8, 8]
+
+
 def test_wide_characters_keep_the_columns_aligned(bench, each):
     from rich.cells import cell_len
 
@@ -177,7 +184,7 @@ def test_a_console_without_unicode_gets_ascii(bench, each, tmp_path):
         terminal.show(bench.store, None, Console(file=file, _environ={}))
     text = (tmp_path / "out").read_text()
     assert "0.55 +- 0.64" in text
-    assert "diff" in text
+    assert "d (difference)" in text
     assert "?" in text
 
 

@@ -15,14 +15,12 @@ def plain(text):
     mistakes = Mistakes()
     node = compose(text, "f", mistakes)
     mistakes.settle()
-    return node.plain
+    return node and node.plain
 
 
 def mistakes_of(text):
-    mistakes = Mistakes()
     with pytest.raises(SuiteError) as caught:
-        compose(text, "f", mistakes)
-        mistakes.settle()
+        plain(text)
     return str(caught.value).split("\n")
 
 
@@ -61,11 +59,32 @@ def test_scalars_of_the_core_schema(text, value):
 
 @pytest.mark.parametrize(
     "text",
-    ["10:30", "no", "yes", "on", "off", "y", "2024-01-31", "1_000", "0b11", "1e", ".", "-", "0o8"]
-    + ["inf", "nan", "NuLL", "tRUE", "1.2.3", "+", "-0x1F", "=", "e3"],
+    [
+        "10:30",
+        "no",
+        "yes",
+        "on",
+        "off",
+        "y",
+        "2024-01-31",
+        "1_000",
+        "0b11",
+        "1e",
+        ".",
+        "0o8",
+        "inf",
+        "nan",
+        "NuLL",
+        "tRUE",
+        "1.2.3",
+        "+",
+        "-0x1F",
+        "=",
+        "e3",
+    ],
 )
 def test_what_yaml_1_1_reads_as_something_else_is_text(text):
-    assert plain(f"a: {text}" if text != "-" else "a: '-'") == {"a": text}
+    assert plain(f"a: {text}") == {"a": text}
 
 
 def test_an_empty_value_is_null():

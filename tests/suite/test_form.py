@@ -39,7 +39,8 @@ def test_an_empty_file(refused, text):
 
 
 @pytest.mark.parametrize(
-    ("text", "got"), [("¶[a, b]", "a list"), ("¶hello", "hello"), ("¶- a", "a list"), ("¶3", "3"), ("¶~", "~")]
+    ("text", "got"),
+    [("¶[a, b]", "a list"), ("¶hello", "hello"), ("¶- a", "a list"), ("¶3", "3"), ("¶~", "~")],
 )
 def test_a_file_that_is_no_mapping(refused, text, got):
     refused(text, f"expected a mapping with {KEYS}; got {got}")
@@ -184,7 +185,11 @@ def test_experiments_of_the_wrong_type(refused, experiments, mistake):
         ),
         ("matrix", "¶[]", "matrix: expected at least one mapping of paths to values"),
         ("matrix", "[¶x]", "matrix: expected a mapping of paths to values; got x"),
-        ("workload", "¶3", "workload: expected one workload: a name, or a mapping with 'use'; got 3"),
+        (
+            "workload",
+            "¶3",
+            "workload: expected one workload: a name, or a mapping with 'use'; got 3",
+        ),
         (
             "workload",
             "¶{task: digits}",
@@ -207,7 +212,8 @@ def test_all_mistakes_of_a_file_come_at_once_and_in_order(refused):
     refused(
         "suite: x\nseeds: ¶0\nexperiments:\n"
         "  - name: e\n    workload: {use: train, task: ¶digitz, optimizer: adam, epochs: ¶x}\n"
-        "    metrics: [¶acuracy]\n    matrix: {workload.activation: {a: {use: unbiased, rank: ¶0}}}\n"
+        "    metrics: [¶acuracy]\n"
+        "    matrix: {workload.activation: {a: {use: unbiased, rank: ¶0}}}\n"
         "    baseline: ¶b\n"
         "  - name: f\n    workload: ¶{use: distort, ¶sketches: fixed}\n    metrics: [¶accuracy]\n",
         "seeds: expected how many (from 1 on), or a list of seeds; got 0",
