@@ -8,50 +8,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from sketchbench.database import FILE, SCHEMA, StoreError, connect, told
 from sketchbench.records import Measurement, Placement, Record, Session
 
 __all__ = ["FILE", "SCHEMA", "Measurement", "Placement", "Record", "Session", "Store", "StoreError"]
-
-SCHEMA = 1
-FILE = "results.sqlite"
-
-_TABLES = """
-CREATE TABLE sessions (
-    id INTEGER PRIMARY KEY, started TEXT NOT NULL, machine TEXT NOT NULL, environment TEXT NOT NULL
-);
-CREATE TABLE records (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL, cell TEXT NOT NULL, session INTEGER NOT NULL,
-    status TEXT NOT NULL, reason TEXT NOT NULL, started TEXT NOT NULL, seconds REAL NOT NULL,
-    config TEXT NOT NULL, events TEXT NOT NULL, log TEXT NOT NULL
-);
-CREATE INDEX records_by_key ON records (key);
-CREATE INDEX records_by_cell ON records (cell);
-CREATE TABLE measurements (
-    record INTEGER NOT NULL, metric TEXT NOT NULL, place TEXT NOT NULL, value REAL,
-    unit TEXT NOT NULL, direction TEXT NOT NULL, margin REAL NOT NULL, relative INTEGER NOT NULL,
-    session INTEGER NOT NULL, source TEXT NOT NULL, parts TEXT NOT NULL, at TEXT NOT NULL,
-    samples TEXT NOT NULL, seconds TEXT NOT NULL, PRIMARY KEY (record, metric, place)
-);
-CREATE TABLE outlines (
-    suite TEXT NOT NULL, selection TEXT NOT NULL, session INTEGER NOT NULL, outline TEXT NOT NULL,
-    PRIMARY KEY (suite, selection)
-);
-CREATE TABLE placements (
-    suite TEXT NOT NULL, selection TEXT NOT NULL, experiment TEXT NOT NULL, axes TEXT NOT NULL,
-    seed INTEGER NOT NULL, position INTEGER NOT NULL, cell TEXT NOT NULL,
-    PRIMARY KEY (suite, selection, experiment, axes, seed)
-) WITHOUT ROWID;
-"""
-
-
-class StoreError(Exception):
-    """The results can't be read or written; the text says which file, why, and what to do."""
 
 
 class Store:
@@ -64,25 +29,7 @@ class Store:
     @classmethod
     def open(cls, folder: Path, *, create: bool = False) -> Self:
         """Open a results folder (or file); raise `StoreError` if it is missing, newer or broken."""
-        path = folder if folder.suffix == ".sqlite" else folder / FILE
-        if not create and not path.exists():
-            raise StoreError(f"{path}: no results there; `sketchbench run` makes them")
-        with _told(path):
-            if create:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version > SCHEMA:
-                connection.close()
-                raise StoreError(
-                    f"{path}: written with schema {version}, this sketchbench knows up to "
-                    f"{SCHEMA}; upgrade it, or name another folder with --results"
-                )
-            if version == 0:
-                _create(connection, path, create)
-            if create:
-                _log_ahead(connection)
-            return cls(connection, path)
+        return cls(*connect(folder, create=create))
 
     def __enter__(self) -> Self:
         return self
@@ -168,7 +115,7 @@ class Store:
         told = "'{}', '[]', ''" if light else "config, events, log"
         series = "'{}', '[]', '[]', '[]'" if light else "parts, at, samples, seconds"
         wanted = None if names is None else set(names)
-        with _told(self.path):
+        with told(self.path):
             rows = self._db.execute(
                 f"SELECT id, key, cell, session, status, reason, started, r.seconds, {told} FROM"
                 f" records r JOIN (SELECT max(id) AS id FROM records GROUP BY {column}) USING (id)"
@@ -187,13 +134,13 @@ class Store:
 
     def durations(self) -> dict[str, float]:
         """Return {cell: seconds} of every cell's newest record."""
-        with _told(self.path):
+        with told(self.path):
             rows = self._db.execute("SELECT cell, seconds FROM records ORDER BY id").fetchall()
         return dict(rows)
 
     def placements(self, suite: str, selection: str) -> list[Placement]:
         """Return the cells of a suite's selection, in the order of the suite."""
-        with _told(self.path):
+        with told(self.path):
             rows = self._db.execute(
                 "SELECT experiment, axes, seed, cell FROM placements WHERE suite = ? AND"
                 " selection = ? ORDER BY position",
@@ -203,7 +150,7 @@ class Store:
 
     def outlines(self) -> list[tuple[str, str, dict[str, Any]]]:
         """Return (suite, selection, outline) of every stored plan, the latest run last."""
-        with _told(self.path):
+        with told(self.path):
             rows = self._db.execute(
                 "SELECT suite, selection, outline FROM outlines ORDER BY session"
             ).fetchall()
@@ -211,13 +158,13 @@ class Store:
 
     def sessions(self) -> dict[int, Session]:
         """Return every session by its number."""
-        with _told(self.path):
+        with told(self.path):
             rows = self._db.execute("SELECT * FROM sessions").fetchall()
         return {row[0]: Session(row[0], row[1], row[2], json.loads(row[3])) for row in rows}
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _told(self.path):
+        with told(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -226,54 +173,6 @@ class Store:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-
-
-def _create(connection: sqlite3.Connection, path: Path, create: bool) -> None:
-    """Make the tables, unless another process has just made them."""
-    connection.execute("BEGIN IMMEDIATE" if create else "BEGIN")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if version == 0 and create and not tables:
-        for statement in (*_TABLES.split(";"), f"PRAGMA user_version = {SCHEMA}"):
-            connection.execute(statement)
-    connection.execute("COMMIT")
-    if version == 0 and (tables or not create):
-        connection.close()
-        raise StoreError(f"{path}: not a results file of sketchbench; name another with --results")
-
-
-def _log_ahead(connection: sqlite3.Connection) -> None:
-    """Make every commit durable, and let readers go on beside a writer."""
-    connection.execute("PRAGMA synchronous = FULL")
-    for attempt in range(100):  # changing the mode does not wait for another process that does
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError:
-            if attempt == 99:
-                raise
-            time.sleep(0.05)
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn the errors of SQLite and of the file system into one line that says what to do."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if "full" in str(error):
-            raise StoreError(
-                f"{path}: the disk is full; what was stored is kept, free some space and run again"
-            ) from error
-        raise StoreError(f"{path}: {error}; is the folder readable and writable?") from error
-    except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"{path}: damaged ({error}); move it away, or name another folder with --results"
-        ) from error
-    except OSError as error:
-        raise StoreError(
-            f"{path}: {error.strerror or error}; name another with --results"
-        ) from error
 
 
 def _record(row: Sequence[Any], measured: list[Measurement]) -> Record:

@@ -78,6 +78,6 @@ class Bench:
         return [row for row in rows if all(row[k] == v for k, v in where.items())]
 
 
-@pytest.fixture()
+@pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from sketchbench import sources
 
 
-@pytest.fixture()
+@pytest.fixture
 def packages(tmp_path, monkeypatch):
     """Return a function that writes modules below a folder on the path."""
     monkeypatch.syspath_prepend(tmp_path)

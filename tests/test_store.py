@@ -46,7 +46,7 @@ def record(key="k", status="ok", **fields) -> Record:
     return dataclasses.replace(made, **fields)
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(tmp_path):
     with Store.open(tmp_path, create=True) as opened:
         opened.begin_session("2026-01-01", "machine", {"torch": "2"})

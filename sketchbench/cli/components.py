@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sketchbench.cli import selection
+from sketchbench.cli import telling
 
 if TYPE_CHECKING:
     from sketchbench.recipe import Recipe
@@ -24,12 +24,12 @@ def command(which: str) -> None:
     registry = Registry.load()
     kind, _, name = which.partition("/")
     if kind and kind not in registry.classes:
-        selection.fail(f"components {which}: no such kind; {suggest(kind, registry.classes)}")
+        telling.fail(f"components {which}: no such kind; {suggest(kind, registry.classes)}")
     if name:
         try:
             click.echo(_described(registry, registry.lookup(kind, name)))
         except UnknownName as error:
-            selection.fail(f"components {which}: {error}")
+            telling.fail(f"components {which}: {error}")
         return
     for each in [kind] if kind else registry.classes:
         click.echo(each)

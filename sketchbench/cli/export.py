@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from sketchbench.cli.telling import fail, resolver, told
+
 
 @click.command(name="export")
 @click.argument("results", type=click.Path(path_type=Path))
@@ -21,7 +23,6 @@ import click
 @click.option("--samples", is_flag=True, help="Also every sample behind a value.")
 def command(results: Path, format: str, output: Path | None, samples: bool) -> None:
     """Write every number in RESULTS, a results folder or file, as one tidy row."""
-    from sketchbench.cli.report import fail, resolver, told
     from sketchbench.report import export, plans
     from sketchbench.store import Store
 

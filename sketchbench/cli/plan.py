@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sketchbench.cli import selection
+from sketchbench.cli import selection, telling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ def command(
     from sketchbench.store import FILE, Store
 
     chosen = selection.choose(suite, preset, sets, only, seeds, device, jobs)
-    with selection.told():
+    with telling.told():
         records, history = {}, {}
         if (results if results.suffix == ".sqlite" else results / FILE).exists():
             with Store.open(results) as store:

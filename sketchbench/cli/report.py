@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-if TYPE_CHECKING:
-    from sketchbench.report.groups import Derive
+from sketchbench.cli.telling import fail, one_line, resolver, told
 
 
 @click.command(name="report")
@@ -67,53 +61,3 @@ def suite_name(path: Path) -> str:
             if key.value == "suite" and isinstance(value, yaml.ScalarNode):
                 return str(value.value)
     fail(f"{path}: no 'suite:' key; name a suite file, a results folder or a .sqlite file")
-
-
-def resolver() -> Derive:
-    """Return what makes a derived metric of its configuration; plugins load when it is called."""
-
-    @functools.cache
-    def registry() -> Any:
-        from sketchbench.registry import Registry
-
-        return Registry.load()
-
-    def derive(config: Mapping[str, Any]) -> Any:
-        from pydantic import ValidationError
-
-        from sketchbench.kinds import Derived, Metric
-        from sketchbench.recipe import UnknownName
-
-        try:
-            metric = Metric.of(config, registry())
-        except (ValidationError, UnknownName):
-            return None
-        return metric if isinstance(metric, Derived) else None
-
-    return derive
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """End with status 2 and one line, where results or a file can't be read or written."""
-    from sketchbench.store import StoreError
-
-    try:
-        yield
-    except StoreError as error:
-        fail(str(error))
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        fail(f"{error.filename or 'output'}: {error.strerror or one_line(error)}")
-
-
-def one_line(error: object) -> str:
-    """Return an error's text as one line."""
-    return " ".join(str(error).split())
-
-
-def fail(text: str) -> NoReturn:
-    """Print one line on standard error and end with status 2."""
-    click.echo(text, err=True)
-    sys.exit(2)

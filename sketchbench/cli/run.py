@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from sketchbench.cli import selection
+from sketchbench.cli import selection, telling
 
 TIMEOUT = 3600.0
 
@@ -44,10 +44,10 @@ def command(
     130 if interrupted.
     """
     if here and (jobs > 1 or timeout is not None):
-        selection.fail("--here: one cell at a time and no timeout; drop --jobs and --timeout")
+        telling.fail("--here: one cell at a time and no timeout; drop --jobs and --timeout")
     chosen = selection.choose(suite, preset, sets, only, seeds, device, jobs)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with selection.told():
+    with telling.told():
         status = _measure(chosen, results, timeout, here, force)
     raise SystemExit(status)
 
@@ -106,7 +106,11 @@ def _measure(
             click.echo(f"interrupted; finish with: {selection.same_call()}", err=True)
             return 130
         terminal.show(
-            store, suite.name, screen, derive=resolver(chosen.registry), selection=suite.selection
+            store,
+            suite.name,
+            screen,
+            derive=telling.resolver(chosen.registry),
+            selection=suite.selection,
         )
         screen.print(f"results: {store.path}", highlight=False, soft_wrap=True)
     statuses = [record.status for record in records.values() if record]
@@ -134,19 +138,3 @@ def _runner(chosen: selection.Chosen, here: bool) -> Any:
     from sketchbench.execute.isolated import Isolated
 
     return Isolated(chosen.device, chosen.registry.quarantined)
-
-
-def resolver(registry: Any) -> Any:
-    """Return the function that turns a derived metric's configuration into the metric."""
-    from pydantic import ValidationError
-
-    from sketchbench.kinds import Derived, Metric
-
-    def derive(config: Any) -> Derived | None:
-        try:
-            metric = Metric.of(config, registry)
-        except ValidationError:
-            return None
-        return metric if isinstance(metric, Derived) else None
-
-    return derive

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from sketchbench.cli.telling import fail, told
 
 if TYPE_CHECKING:
     from sketchbench.execute.keys import Keys
@@ -75,9 +76,9 @@ def choose(
     from sketchbench import environment
     from sketchbench.execute.keys import Keys
     from sketchbench.registry import Registry
-    from sketchbench.suite import Suite
+    from sketchbench.suite import Suite, SuiteError
 
-    with told():
+    with told(SuiteError):
         kind = device_kind(device)
         registry = Registry.load()
         expanded = Suite.read(
@@ -101,25 +102,6 @@ def device_kind(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """End with status 2 and one line a mistake, where a request or a file is wrong."""
-    from sketchbench.store import StoreError
-    from sketchbench.suite import SuiteError
-
-    try:
-        yield
-    except (SuiteError, StoreError) as error:
-        fail(str(error))
-
-
-def fail(text: str, status: int = 2) -> NoReturn:
-    """Print `text` on standard error and end."""
-    click.echo(text, err=True)
-    sys.stdout.flush()
-    raise SystemExit(status)
 
 
 def same_call() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+
 from sketchbench import environment, sources
 from sketchbench.recipe import Recipe
 from sketchbench.suite import Cell

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def console() -> Console:
-    """Return the console of standard output; wide where it is no terminal, so that nothing wraps."""
+    """Return the console of standard output; where that is no terminal, nothing wraps."""
     if sys.stdout.isatty():
         return Console()
     return Console(width=10_000, no_color=True, highlight=False)

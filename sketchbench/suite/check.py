@@ -23,7 +23,7 @@ class Workloads:
     def __init__(self, lookup: Lookup, mistakes: Mistakes) -> None:
         self._lookup = lookup
         self._mistakes = mistakes
-        self._found: dict[type[Recipe], list[tuple[str, type[Recipe]]]] = {}
+        self._slots_of: dict[type[Recipe], list[tuple[str, type[Recipe]]]] = {}
         self._fillings: dict[tuple[int, type[Recipe]], tuple[Node, Any]] = {}
 
     def check(self, node: Node) -> Workload | None:
@@ -35,17 +35,17 @@ class Workloads:
             for name, kind in self._slots(owner):
                 if plain.get(name) is not None:
                     plain[name] = self._filling(name, node.entries[name].value, kind)
-            if _BROKEN in plain.values():
+            if any(value is _BROKEN for value in plain.values()):
                 return None
         return check(Workload, node, "workload", self._lookup, self._mistakes, plain)  # type: ignore[type-abstract]
 
     def _slots(self, owner: type[Recipe]) -> list[tuple[str, type[Recipe]]]:
         """Return the slots of a class, each with its kind."""
-        if owner not in self._found:
+        if owner not in self._slots_of:
             fields = owner.model_fields.items()
             slots = [(name, slot_kind(field.annotation)) for name, field in fields]
-            self._found[owner] = [(name, kind) for name, kind in slots if kind]
-        return self._found[owner]
+            self._slots_of[owner] = [(name, kind) for name, kind in slots if kind]
+        return self._slots_of[owner]
 
     def _filling(self, name: str, node: Node, kind: type[Recipe]) -> Any:
         """Return the recipe that `node` describes; plain data where it isn't valid, for later."""

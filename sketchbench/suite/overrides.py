@@ -36,7 +36,7 @@ def refuse_missing(
 ) -> None:
     """Note overrides that no workload has a place for, with the nearest that one has."""
     for override in overrides:
-        best: list[Found] = [Found(0)]
+        best: list[Found] = [Found(0, lost=True)]
         for each in plans:
             for point in each.points((), lookup, mistakes, set()):
                 found = follow(point.workload, override.path, lookup)
@@ -45,10 +45,10 @@ def refuse_missing(
                 elif found.depth == best[0].depth:
                     best.append(found)
         owners = {found.owner: None for found in best if found.owner}
-        if not owners:  # the workload itself is wrong, or the path goes on below a number
-            stop = ".".join(("workload", *override.path[: best[0].depth]))
-            what = f"{stop} has no parameters" if best[0].depth else "no workload is known"
-            mistakes.add(override.entry.key, f"{override.name}: {what}")
+        if not owners:
+            if not any(found.lost for found in best):
+                stop = ".".join(("workload", *override.path[: best[0].depth]))
+                mistakes.add(override.entry.key, f"{override.name}: {stop} has no parameters")
             continue
         name = override.path[best[0].depth]
         what = ", ".join(f"{owner.kind} '{owner.name}'" for owner in owners)

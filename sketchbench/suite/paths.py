@@ -22,15 +22,16 @@ class NoWay(ValueError):
 
 @dataclass(frozen=True)
 class Found:
-    """How far a path leads: `depth` names of it are there, `known` is what could come next.
+    """How far a path leads: `depth` names of it are there, `owner` is the class that has the last.
 
-    A path that leads all the way has its `field`, and `slot`, the kind that the field takes.
+    A path that leads all the way has its `field`, and `slot`, the kind that the field takes. One
+    that ends at a name that nobody registered is `lost`: that name is the mistake, not the path.
     """
 
     depth: int
     owner: type[Recipe] | None = None
-    known: tuple[str, ...] = ()
     field: FieldInfo | None = None
+    lost: bool = False
 
     @property
     def slot(self) -> type[Recipe] | None:
@@ -45,10 +46,10 @@ def follow(workload: Node, path: Sequence[str], lookup: Lookup) -> Found:
     for depth, name in enumerate(path):
         owner = recipe_class(node, kind, lookup) if kind else None
         if owner is None:
-            return Found(depth)
+            return Found(depth, lost=depth == 0 or (kind is not None and _name(node) is not None))
         field = owner.model_fields.get(name)
         if field is None:
-            return Found(depth, owner, tuple(owner.model_fields))
+            return Found(depth, owner)
         if depth == len(path) - 1:
             return Found(len(path), owner, field=field)
         written = node.get(name) if isinstance(node, Table) else None
@@ -90,13 +91,17 @@ def put(
 
 def recipe_class(node: Node | None, kind: type[Recipe], lookup: Lookup) -> type[Recipe] | None:
     """Return the class that a slot's node names, or None where it names none that is known."""
-    name = node.get("use") if isinstance(node, Table) else node
-    if not isinstance(name, Scalar) or not isinstance(name.plain, str):
-        return None
+    name = _name(node)
     try:
-        return lookup.lookup(kind.kind, name.plain)
+        return None if name is None else lookup.lookup(kind.kind, name)
     except UnknownName:
         return None
+
+
+def _name(node: Node | None) -> str | None:
+    """Return the name of a recipe that a slot's node has."""
+    name = node.get("use") if isinstance(node, Table) else node
+    return name.plain if isinstance(name, Scalar) and isinstance(name.plain, str) else None
 
 
 def _default(field: FieldInfo, place: Place) -> Node | None:

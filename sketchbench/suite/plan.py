@@ -24,6 +24,7 @@ class Plan:
     form: ExperimentForm
     matrix: Matrix
     experiment: Experiment
+    sound: bool  # the matrix has no mistake, so that a label that is missing is one
 
     @property
     def place(self) -> Place:
@@ -46,10 +47,12 @@ def plan(form: ExperimentForm, lookup: Lookup, mistakes: Mistakes) -> Plan:
     workload = form.workload.value
     owner = recipe_class(workload, Workload, lookup)
     known = owner if owner and issubclass(owner, Workload) else None
+    before = len(mistakes)
     matrix = MatrixReading(workload, lookup, mistakes).matrix(form.matrix)
+    sound = len(mistakes) == before
     axes = matrix.axes()
     held = {
-        role: _axis_of(role, label, axes, mistakes)
+        role: _axis_of(role, label, axes, mistakes if sound else Mistakes())
         for role, label in (("baseline", form.baseline), ("control", form.control))
         if label
     }
@@ -69,7 +72,7 @@ def plan(form: ExperimentForm, lookup: Lookup, mistakes: Mistakes) -> Plan:
         baseline=_text(form.baseline),
         control=_text(form.control),
     )
-    return Plan(form, matrix, experiment)
+    return Plan(form, matrix, experiment, sound)
 
 
 def _axis_of(

@@ -235,7 +235,7 @@ class Reading:
 
 def is_label(text: str) -> bool:
     """Whether `text` can be a label or a name: printable, on one line, not blank at its ends."""
-    return text.isprintable() and text == text.strip() != ""
+    return text.replace("\u00a0", " ").isprintable() and text == text.strip() != ""
 
 
 def _whole(node: Node) -> int | None:

@@ -61,12 +61,12 @@ class Suite:
         plans = [plan(each, lookup, mistakes) for each in form.experiments]
         _bound(plans, selection, mistakes)
         placed = _place(plans, selection, lookup, mistakes)
-        for name, other in form.presets.items():
-            if name != preset:
-                try_preset(plans, other.overrides, lookup, mistakes)
-                matching((each.names for each in placed), preset_globs(other.only), mistakes)
+        unmatched = mistakes if all(each.sound for each in plans) else Mistakes()
+        for other in (other for name, other in form.presets.items() if name != preset):
+            try_preset(plans, other.overrides, lookup, mistakes)
+            matching((each.names for each in placed), preset_globs(other.only), unmatched)
         for globs in selection.only:
-            chosen = matching((each.names for each in placed), globs, mistakes)
+            chosen = matching((each.names for each in placed), globs, unmatched)
             placed = [each for each in placed if each.names in chosen]
         mistakes.settle()
         return cls(

@@ -57,7 +57,7 @@ def test_a_metric_added_later_runs_the_missing_pass_only_and_keeps_the_rest(benc
     assert "2 cells, 2 already measured, 0 to run" in bench("run", suite, "--seeds", "1").stdout
 
 
-@pytest.fixture()
+@pytest.fixture
 def measured(bench):
     """Return the bench with one cell measured through a copy of the core and two plugins."""
     import shutil

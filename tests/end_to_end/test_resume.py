@@ -23,7 +23,7 @@ experiments:
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def started(bench):
     """Return the bench with a run of nine slow cells that has stored two of them."""
     bench.install("faulty", FAULTY)
@@ -56,7 +56,7 @@ def _family(process) -> list[psutil.Process]:
 
 
 def _all_gone(family: list[psutil.Process]) -> bool:
-    gone, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=10)
     return not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
 
 

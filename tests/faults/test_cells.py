@@ -32,7 +32,7 @@ ENDINGS = {
 }
 
 
-@pytest.fixture()
+@pytest.fixture
 def faulty(bench):
     bench.install("faulty", FAULTY)
     return bench

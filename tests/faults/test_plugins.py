@@ -19,7 +19,7 @@ BROKEN = {
         "its import starts",
     ),
     "pool": (
-        "import threading, time; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()",
+        "from threading import Event, Thread; Thread(target=Event().wait, daemon=True).start()",
         "its import starts 1 thread ",
     ),
     "typo": (GOOD.replace("register_optimizers", "register_optimisers"), "unknown hook"),

@@ -334,3 +334,11 @@ def test_a_role_that_two_axes_have(refused, train):
         train("matrix: {workload.epochs: [1, 2], workload.batch_size: [2, 4]}\nbaseline: ¶2"),
         "baseline: '2' is a label of workload.epochs and of workload.batch_size; rename one",
     )
+
+
+def test_a_label_of_a_wrong_axis_is_not_missed_too(refused, train):
+    refused(
+        train("matrix: {¶epochs: {a: 1}}\nbaseline: a"),
+        "'epochs' is no path; write workload.…, as in workload.epochs",
+        only=["a"],
+    )
