@@ -112,12 +112,12 @@ class Store:
         `light` leaves out what is most of the bytes: configuration, events, log, parts, samples.
         """
         assert column in ("key", "cell")
-        told = "'{}', '[]', ''" if light else "config, events, log"
+        texts = "'{}', '[]', ''" if light else "config, events, log"
         series = "'{}', '[]', '[]', '[]'" if light else "parts, at, samples, seconds"
         wanted = None if names is None else set(names)
         with told(self.path):
             rows = self._db.execute(
-                f"SELECT id, key, cell, session, status, reason, started, r.seconds, {told} FROM"
+                f"SELECT id, key, cell, session, status, reason, started, r.seconds, {texts} FROM"
                 f" records r JOIN (SELECT max(id) AS id FROM records GROUP BY {column}) USING (id)"
             )
             place = 1 if column == "key" else 2
