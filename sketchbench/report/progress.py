@@ -137,7 +137,7 @@ class Progress:
 
 
 def _named(job: Job) -> str:
-    label = f" · {job.cell.label}" if job.cell.label else ""
+    label = f" · {job.cell.label}" if job.cell.axes else ""
     return f"{job.cell.experiment}{label} · seed {job.cell.seed}"
 
 

@@ -134,7 +134,7 @@ class _Composer:
         levels = 0
         while not isinstance(event := next(events), MappingEndEvent):
             key, _ = self._node(event, events, depth + 1)
-            at = self.place(event.start_mark.line, event.start_mark.column)
+            at = self.last if isinstance(event, AliasEvent) else key.place
             value, below = self._node(next(events), events, depth + 1)
             levels = max(levels, below)
             if not isinstance(key, Scalar):
