@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
 COMMANDS = ("run", "plan", "report", "export", "components", "plugins")
 
 
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and end; a wrong request is one line on standard error, and status 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        status = group.main(words, prog_name="sketchbench", standalone_mode=False)
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "sketchbench"
+        click.echo(f"{where}: {' '.join(error.format_message().split())}", err=True)
+        sys.exit(2)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
 class _Lazy(click.Group):
     """A group whose commands live in modules of their own, imported one at a time."""
-
-    def main(self, *arguments: Any, standalone_mode: bool = True, **rest: Any) -> Any:
-        """Run a command; a wrong request is one line on standard error, and status 2."""
-        if not standalone_mode:
-            return super().main(*arguments, standalone_mode=False, **rest)
-        try:
-            status = super().main(*arguments, standalone_mode=False, **rest)
-        except click.Abort:
-            click.echo("interrupted", err=True)
-            sys.exit(130)
-        except click.ClickException as error:
-            context = getattr(error, "ctx", None)
-            if context and not sys.argv[1:]:  # no command at all: the help is the answer
-                error.show()
-                sys.exit(2)
-            where = context.command_path if context else "sketchbench"
-            click.echo(f"{where}: {' '.join(error.format_message().split())}", err=True)
-            sys.exit(2)
-        sys.exit(status if isinstance(status, int) else 0)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -54,5 +52,5 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sketchbench", message="sketchbench %(version)s")
-def main() -> None:
+def group() -> None:
     """Measure sketching methods for training neural networks: memory, time, accuracy."""

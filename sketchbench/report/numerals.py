@@ -11,6 +11,7 @@ from sketchbench.statistics import Difference, Mean, Ratio
 
 DIGITS = 4  # significant digits of a number without an interval
 MOST = 7  # and at most, however narrow the interval
+WIDEST = 1e4  # a ratio's interval, upper end over lower, that is spelt out
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = tuple(
@@ -62,6 +63,10 @@ def ratio(found: Ratio) -> str:
     if not found.n:
         return "–"
     ends = [found.value if end is None else end for end in (found.low, found.value, found.high)]
+    if ends[2] > WIDEST * ends[0]:  # too few seeds: the interval says nothing, so say it shortly
+        low = "<0.01" if ends[0] < 0.01 else f"{ends[0]:.2g}"
+        high = ">100" if ends[2] > 100 else f"{ends[2]:.2g}"
+        return f"{found.value:.2g} [{low}, {high}]"
     if not all(1e-4 <= end < 10**MOST for end in ends):
         low, value, high = (f"{end:.2e}" for end in ends)
     elif ends[2] > 10 * ends[0]:  # one number of decimals can't suit both ends

@@ -41,7 +41,7 @@ class Progress:
         self._begun = time.monotonic()
         self._running: dict[int, tuple[Job, float, str]] = {}
         self._counts: Counter[str] = Counter()
-        self._note = ""
+        self._note = "starting" if self._todo else ""
         self._head(suite)
 
     def __enter__(self) -> Self:
