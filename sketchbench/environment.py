@@ -28,7 +28,7 @@ def describe(plugins: Iterable[str] = ()) -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "driver": _driver(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "gpus": _gpus(),
         "distributions": {name: version(name) for name in sorted({"sketchbench", *plugins})},
         **_checkout(Path(__file__).parent),
     }
@@ -67,6 +67,13 @@ def processor() -> str:
 def _driver() -> str | None:
     info = Path("/proc/driver/nvidia/version")
     return info.read_text(errors="replace").splitlines()[0] if info.exists() else None
+
+
+def _gpus() -> list[str]:
+    """Return the models of NVIDIA's GPUs, read where no CUDA context is made for it (Linux)."""
+    found = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    lines = [line for file in found for line in file.read_text(errors="replace").splitlines()]
+    return [line.split(":", 1)[1].strip() for line in lines if line.startswith("Model:")]
 
 
 def _checkout(folder: Path) -> dict[str, Any]:

@@ -114,22 +114,28 @@ class Store:
         assert column in ("key", "cell")
         texts = "'{}', '[]', ''" if light else "config, events, log"
         series = "'{}', '[]', '[]', '[]'" if light else "parts, at, samples, seconds"
-        wanted = None if names is None else set(names)
+        newest = f"SELECT max(id) FROM records GROUP BY {column}"
         with told(self.path):
+            if names is not None:
+                self._db.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (name TEXT PRIMARY KEY)")
+                self._db.execute("DELETE FROM wanted")
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO wanted VALUES (?)", ((name,) for name in names)
+                )
+                newest = (
+                    f"SELECT max(id) FROM records JOIN wanted ON {column} = name GROUP BY {column}"
+                )
             rows = self._db.execute(
-                f"SELECT id, key, cell, session, status, reason, started, r.seconds, {texts} FROM"
-                f" records r JOIN (SELECT max(id) AS id FROM records GROUP BY {column}) USING (id)"
-            )
-            place = 1 if column == "key" else 2
-            chosen = {row[0]: row for row in rows if wanted is None or row[place] in wanted}
+                f"SELECT id, key, cell, session, status, reason, started, seconds, {texts}"
+                f" FROM records WHERE id IN ({newest})"
+            ).fetchall()
             measured: dict[int, list[Measurement]] = {}
             for row in self._db.execute(
                 "SELECT record, metric, place, value, unit, direction, margin, relative, session,"
-                f" source, {series} FROM measurements ORDER BY rowid"
+                f" source, {series} FROM measurements WHERE record IN ({newest}) ORDER BY rowid"
             ):
-                if row[0] in chosen:
-                    measured.setdefault(row[0], []).append(_measurement(row))
-        records = (_record(row, measured.get(row[0], [])) for row in chosen.values())
+                measured.setdefault(row[0], []).append(_measurement(row))
+        records = (_record(row, measured.get(row[0], [])) for row in rows)
         return {getattr(record, column): record for record in records}
 
     def durations(self) -> dict[str, float]:

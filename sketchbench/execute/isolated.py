@@ -58,7 +58,9 @@ class Isolated:
     def __init__(self, device: str, quarantined: Mapping[str, str]) -> None:
         os.environ[preload.DRIVER] = str(os.getpid())
         os.environ[preload.QUARANTINED] = json.dumps(dict(quarantined))
-        if device == "cuda" or not hasattr(os, "fork"):
+        served = device != "cuda" and hasattr(os, "fork")
+        os.environ[preload.SERVED] = "yes" if served else "no"
+        if not served:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             self._context: Any = multiprocessing.get_context("spawn")
         else:

@@ -14,6 +14,7 @@ from sketchbench.execute import lifeline
 from sketchbench.registry import Registry
 
 DRIVER = "_SKETCHBENCH_DRIVER"  # set by the driver: its process number
+SERVED = "_SKETCHBENCH_SERVED"  # set by the driver: whether its child is a fork server
 QUARANTINED = "_SKETCHBENCH_QUARANTINED"  # set by the driver: what its own load left out, and why
 
 PROBLEMS: list[str] = []
@@ -48,5 +49,5 @@ def _torch() -> None:
     from sketchbench.execute import worker  # noqa: F401
 
 
-if os.environ.get(DRIVER) == str(os.getppid()):
+if os.environ.get(SERVED) == "yes" and os.environ.get(DRIVER) == str(os.getppid()):
     _serve()
