@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,24 +16,16 @@ if TYPE_CHECKING:
 
 
 @click.command(name="plan")
-@selection.selection
-def command(
-    suite: Path,
-    preset: str | None,
-    sets: tuple[str, ...],
-    only: tuple[str, ...],
-    seeds: int | None,
-    device: str,
-    results: Path,
-    jobs: int,
-) -> None:
+@selection.selecting
+def command(wanted: selection.Selection) -> None:
     """Show the cells of SUITE, which are done, and how long the rest will take."""
     from sketchbench.execute import schedule
     from sketchbench.store import FILE, Store
 
-    chosen = selection.choose(suite, preset, sets, only, seeds, device, jobs)
+    chosen = selection.choose(wanted)
     with telling.told():
         records, history = {}, {}
+        results = wanted.results
         if (results if results.suffix == ".sqlite" else results / FILE).exists():
             with Store.open(results) as store:
                 keys = [chosen.keys.of(cell) for cell in chosen.suite.cells]
@@ -43,7 +34,7 @@ def command(
         planned = schedule.plan(chosen.suite, records, chosen.keys)
     lines = [
         *_cells(planned, records, history),
-        *_totals(planned, records, history, jobs),
+        *_totals(planned, records, history, wanted.jobs),
         *_decidable(planned),
     ]
     click.echo("\n".join(lines))

@@ -15,7 +15,7 @@ TIMEOUT = 3600.0
 
 
 @click.command(name="run")
-@selection.selection
+@selection.selecting
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -24,31 +24,19 @@ TIMEOUT = 3600.0
 )
 @click.option("--here", is_flag=True, help="In this process, for a debugger: no isolation.")
 @click.option("--force", is_flag=True, help="Measure every cell again.")
-def command(
-    suite: Path,
-    preset: str | None,
-    sets: tuple[str, ...],
-    only: tuple[str, ...],
-    seeds: int | None,
-    device: str,
-    results: Path,
-    jobs: int,
-    timeout: float | None,
-    here: bool,
-    force: bool,
-) -> None:
+def command(wanted: selection.Selection, timeout: float | None, here: bool, force: bool) -> None:
     """Measure SUITE, and show what came out.
 
     Runs only the cells whose record is missing, failed, or older than the code. Exit status: 0 if
     all cells are ok or skipped and at least one is ok, 1 otherwise, 2 if the request was wrong,
     130 if interrupted.
     """
-    if here and (jobs > 1 or timeout is not None):
+    if here and (wanted.jobs > 1 or timeout is not None):
         telling.fail("--here: one cell at a time and no timeout; drop --jobs and --timeout")
-    chosen = selection.choose(suite, preset, sets, only, seeds, device, jobs)
+    chosen = selection.choose(wanted)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with telling.told():
-        status = _measure(chosen, results, timeout, here, force)
+        status = _measure(chosen, wanted.results, timeout, here, force)
     raise SystemExit(status)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -45,11 +47,18 @@ _OPTIONS = (
 )
 
 
-def selection(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose cells of a suite."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+@dataclass(frozen=True)
+class Selection:
+    """Which cells of which suite a call means, and where their results are."""
+
+    suite: Path
+    preset: str | None
+    sets: tuple[str, ...]
+    only: tuple[str, ...]
+    seeds: int | None
+    device: str
+    results: Path
+    jobs: int
 
 
 @dataclass(frozen=True)
@@ -63,15 +72,20 @@ class Chosen:
     jobs: int
 
 
-def choose(
-    suite: Path,
-    preset: str | None,
-    sets: tuple[str, ...],
-    only: tuple[str, ...],
-    seeds: int | None,
-    device: str,
-    jobs: int,
-) -> Chosen:
+def selecting(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that choose cells of a suite; the command gets them as one `Selection`."""
+    names = [field.name for field in dataclasses.fields(Selection)]
+
+    @functools.wraps(command)
+    def gathered(**values: Any) -> None:
+        command(Selection(**{name: values.pop(name) for name in names}), **values)
+
+    for option in reversed(_OPTIONS):
+        gathered = option(gathered)
+    return gathered
+
+
+def choose(wanted: Selection) -> Chosen:
     """Load the plugins and expand the suite; end with status 2 and a line a mistake."""
     from sketchbench import environment
     from sketchbench.execute.keys import Keys
@@ -79,15 +93,21 @@ def choose(
     from sketchbench.suite import Suite, SuiteError
 
     with told(SuiteError):
-        kind = device_kind(device)
+        kind = device_kind(wanted.device)
         registry = Registry.load()
-        expanded = Suite.read(
-            suite, registry, preset=preset, sets=sets, only=only, seeds=seeds, device=kind
+        suite = Suite.read(
+            wanted.suite,
+            registry,
+            preset=wanted.preset,
+            sets=wanted.sets,
+            only=wanted.only,
+            seeds=wanted.seeds,
+            device=kind,
         )
     for name, reason in sorted(registry.quarantined.items()):
         click.echo(f"plugin '{name}' is in quarantine: {reason}", err=True)
-    threads = max(1, environment.cores() // jobs)
-    return Chosen(expanded, registry, Keys(threads), kind, jobs)
+    threads = max(1, environment.cores() // wanted.jobs)
+    return Chosen(suite, registry, Keys(threads), kind, wanted.jobs)
 
 
 def device_kind(device: str) -> str:
@@ -105,10 +125,10 @@ def device_kind(device: str) -> str:
 
 
 def same_call() -> str:
-    """Return the command line of this process, to be typed again."""
+    """Return the command line of this process, to be typed again for what is left to do."""
     import shlex
 
-    words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+    words = [os.path.basename(sys.argv[0]), *(word for word in sys.argv[1:] if word != "--force")]
     if words[0] == "__main__.py":
         words[:1] = ["python", "-m", "sketchbench"]
     return shlex.join(words)
