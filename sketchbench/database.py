@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +23,6 @@ CREATE TABLE records (
     config TEXT NOT NULL, events TEXT NOT NULL, log TEXT NOT NULL
 );
 CREATE INDEX records_by_key ON records (key);
-CREATE INDEX records_by_cell ON records (cell);
 CREATE TABLE measurements (
     record INTEGER NOT NULL, metric TEXT NOT NULL, place TEXT NOT NULL, value REAL,
     unit TEXT NOT NULL, direction TEXT NOT NULL, margin REAL NOT NULL, relative INTEGER NOT NULL,
@@ -34,7 +35,7 @@ CREATE TABLE outlines (
 );
 CREATE TABLE placements (
     suite TEXT NOT NULL, selection TEXT NOT NULL, experiment TEXT NOT NULL, axes TEXT NOT NULL,
-    seed INTEGER NOT NULL, position INTEGER NOT NULL, cell TEXT NOT NULL,
+    seed INTEGER NOT NULL, position INTEGER NOT NULL, cell TEXT NOT NULL, key TEXT NOT NULL,
     PRIMARY KEY (suite, selection, experiment, axes, seed)
 ) WITHOUT ROWID;
 """
@@ -55,7 +56,7 @@ def connect(folder: Path, *, create: bool) -> tuple[sqlite3.Connection, Path]:
     with told(path):
         if create:
             path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+        connection = _opened(path, create)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA:
             connection.close()
@@ -68,6 +69,13 @@ def connect(folder: Path, *, create: bool) -> tuple[sqlite3.Connection, Path]:
         if create:
             _log_ahead(connection)
         return connection, path
+
+
+def _opened(path: Path, create: bool) -> sqlite3.Connection:
+    if not create and not os.access(path.parent, os.W_OK):  # readers, too, write beside the file
+        address = f"file:{urllib.parse.quote(str(path.absolute()))}?mode=ro&immutable=1"
+        return sqlite3.connect(address, uri=True, isolation_level=None)
+    return sqlite3.connect(path, timeout=60, isolation_level=None)
 
 
 def _create(connection: sqlite3.Connection, path: Path, create: bool) -> None:

@@ -6,12 +6,14 @@ hangs every child). The probe finds out in a process that nobody misses.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from multiprocessing.connection import Connection
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 GROUP = "sketchbench"
+Use = Callable[[str, object], object]
 IMPORT_SECONDS = 120.0  # an import that takes longer counts as hanging
 
 
@@ -37,24 +40,26 @@ class Found:
 
 
 def entry_points() -> list[Found]:
-    """Return every installed plugin, by name."""
-    found = {}
-    for point in metadata.entry_points(group=GROUP):
-        dist = point.dist
-        found[point.name] = Found(
-            point.name, point.value, dist.name if dist else "", dist.version if dist else ""
-        )
-    return [found[name] for name in sorted(found)]
+    """Return every installed plugin, by name; two distributions may claim one name."""
+    points = [(point, point.dist) for point in metadata.entry_points(group=GROUP)]
+    found = {
+        Found(point.name, point.value, dist.name if dist else "", dist.version if dist else "")
+        for point, dist in points
+    }
+    return sorted(found, key=lambda plugin: (plugin.name, plugin.distribution))
 
 
-def probe(plugins: Sequence[Found]) -> dict[str, str]:
-    """Import each plugin in a child; return the reason for each that must not be imported here."""
+def probe(plugins: Sequence[Found], use: Use = lambda name, plugin: None) -> dict[str, str]:
+    """Import and `use` each plugin in a child; return why some must not be imported here.
+
+    What `use` raises is left for this process to find; how it ends the child is not.
+    """
     import torch  # noqa: F401  the child inherits it, and every plugin needs it
 
     bad: dict[str, str] = {}
     left = list(plugins)
     while left:
-        answers, ending = _probe_once(left)
+        answers, ending = _probe_once(left, use)
         bad |= {name: reason for name, reason in answers.items() if reason}
         left = left[len(answers) :]
         if left and ending:
@@ -83,11 +88,11 @@ def exit_text(code: int | None) -> str:
     return f"exit status {code}"
 
 
-def _probe_once(plugins: list[Found]) -> tuple[dict[str, str], str]:
+def _probe_once(plugins: list[Found], use: Use) -> tuple[dict[str, str], str]:
     """Probe until the first plugin that takes the child down; return answers and its ending."""
     context: Any = multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_import_each, args=(plugins, sender), daemon=True)
+    child = context.Process(target=_import_each, args=(plugins, use, sender), daemon=True)
     child.start()
     sender.close()
     answers: dict[str, str] = {}
@@ -106,15 +111,18 @@ def _probe_once(plugins: list[Found]) -> tuple[dict[str, str], str]:
     return answers, ""
 
 
-def _import_each(plugins: list[Found], sender: Connection) -> None:
+def _import_each(plugins: list[Found], use: Use, sender: Connection) -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # its pool survives a fork; others do not
+    sys.stdout = sys.stderr  # what an import prints must not get among results
     for plugin in plugins:
         before = _threads()
         try:
-            plugin.load()
+            loaded = plugin.load()
         except BaseException as error:
             sender.send(f"its import raises {raised(error)}")
             continue
+        with contextlib.suppress(BaseException):
+            use(plugin.name, loaded)
         started = _threads() - before
         sender.send(
             f"its import starts {started} thread{'s' if started > 1 else ''} (a parallel kernel, "

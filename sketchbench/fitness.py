@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import re
+import types
 import typing
-from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
 
 from sketchbench.kinds import KINDS, Derived, Metric, Probe, Score, Workload
 from sketchbench.recipe import Recipe
 
 _NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
-_MUTABLE = (list, dict, set, bytearray)
+_PLAIN = (bool, int, float, str)
 
 
 class Unfit(Exception):
@@ -25,7 +28,7 @@ def check(recipe: object, families: tuple[type[Recipe], ...]) -> type[Recipe]:
     if not issubclass(recipe, families):
         wanted = " or ".join(family.__name__ for family in families)
         raise Unfit(f"{recipe.__name__} is no {wanted}")
-    for rule in (_is_complete, _is_named, _is_described, _shadows_nothing, _is_hashable):
+    for rule in (_is_complete, _is_named, _is_described, _shadows_nothing, _is_plain, _round_trips):
         rule(recipe)
     if issubclass(recipe, Metric):
         _is_measurable(recipe)
@@ -69,21 +72,46 @@ def _shadows_nothing(recipe: type[Recipe]) -> None:
         )
 
 
-def _is_hashable(recipe: type[Recipe]) -> None:
+def _is_plain(recipe: type[Recipe]) -> None:
     for field, info in recipe.model_fields.items():
-        mutable = _mutable_in(info.annotation)
-        if mutable:
+        odd = _odd_in(info.annotation)
+        if odd is not None:
             raise Unfit(
-                f"{recipe.__name__}: field '{field}' is a {mutable}, which can't be hashed; "
-                "use a tuple"
+                f"{recipe.__name__}: field '{field}' holds {odd}; a field is text, a number, a "
+                "boolean, a choice of these, a tuple of these, or one slot, or null"
             )
 
 
-def _mutable_in(annotation: object) -> str | None:
-    origin = typing.get_origin(annotation) or annotation
-    if inspect.isclass(origin) and (issubclass(origin, _MUTABLE) or origin is Mapping):
-        return origin.__name__
-    return next((m for a in typing.get_args(annotation) if (m := _mutable_in(a))), None)
+def _odd_in(annotation: Any, inside: bool = False) -> str | None:
+    """Return the part of a type that YAML can't fill, or that can't be hashed; None if all fit."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal or annotation in (Ellipsis, type(None), *_PLAIN):
+        return None
+    if origin is typing.Annotated:
+        return _odd_in(parts[0], inside)
+    if origin in (typing.Union, types.UnionType):
+        return next((odd for part in parts if (odd := _odd_in(part, inside))), None)
+    if origin is tuple:
+        return next((odd for part in parts if (odd := _odd_in(part, inside=True))), None)
+    if inspect.isclass(annotation) and issubclass(annotation, Recipe) and not inside:
+        return None
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _round_trips(recipe: type[Recipe]) -> None:
+    if any(info.is_required() for info in recipe.model_fields.values()):
+        return
+    try:
+        made = recipe()
+    except ValidationError as error:
+        wrong = [problem for problem in error.errors() if problem["loc"]]
+        if wrong:
+            field = wrong[0]["loc"][0]
+            raise Unfit(f"{recipe.__name__}: the default of '{field}': {wrong[0]['msg']}") from None
+        return  # a rule about several fields: its defaults alone are no whole recipe
+    slots = any(isinstance(part, Recipe) for _, part in made)
+    if not slots and recipe.model_validate(made.config()) != made:
+        raise Unfit(f"{recipe.__name__}: validating its own config() gives another recipe")
 
 
 def _is_measurable(metric: type[Metric]) -> None:

@@ -44,6 +44,7 @@ class Recipe(BaseModel):
         extra="forbid",
         strict=True,
         allow_inf_nan=False,
+        validate_default=True,
         protected_namespaces=(),
         use_attribute_docstrings=False,
     )
@@ -101,9 +102,9 @@ class Recipe(BaseModel):
             concrete = _concrete(cls, value, info.context)
             return concrete.model_validate(value, context=info.context)  # type: ignore[return-value]
         if isinstance(value, str):
-            value = {}
-        if not isinstance(value, Mapping):
-            raise PydanticCustomError("sketchbench.recipe", f"expected parameters of '{cls.name}'")
+            value = {"use": value}
+        if not isinstance(value, Mapping) or value.get("use", cls.name) != cls.name:
+            raise PydanticCustomError("sketchbench.recipe", f"expected '{cls.name}' alone here")
         try:
             return validate({k: _tuples(v) for k, v in value.items() if k != "use"})
         except ValidationError as error:

@@ -67,6 +67,7 @@ class Record:
     events: Sequence[Mapping[str, Any]] = ()
     log: str = ""
     session: int = 0
+    later: str = ""  # status of a newer attempt that failed, where this one is sound
 
     def find(self, metric: str, where: str | None = None) -> Measurement | None:
         """Return the measurement of `metric` at `where` (default: `test`, else the first)."""
@@ -99,6 +100,7 @@ class Placement:
     axes: Mapping[str, str]
     seed: int
     cell: str
+    key: str  # of the record that the last run counted as this cell's
 
 
 @dataclass(frozen=True)

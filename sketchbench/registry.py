@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import pluggy
@@ -57,20 +59,25 @@ class Registry:
         registry = cls()
         registry.add("builtin", importlib.import_module(BUILTIN))
         found = discovery.entry_points()
-        bad = discovery.probe(found) if known_bad is None else known_bad
-        for plugin in found:
-            if plugin.name in bad:
-                registry.quarantined[plugin.name] = bad[plugin.name]
-                continue
-            try:
-                loaded = plugin.load()
-            except BaseException as error:  # an import may raise anything
-                if isinstance(error, KeyboardInterrupt):
-                    raise
-                registry.quarantined[plugin.name] = discovery.raised(error)
-                continue
-            registry.add(plugin.name, loaded, plugin)
+        clashing = _clashing(found)
+        alone = [plugin for plugin in found if plugin.name not in clashing]
+        bad = clashing | dict(discovery.probe(alone, _vetted) if known_bad is None else known_bad)
+        for plugin in alone:
+            if plugin.name not in bad:
+                registry._load(plugin)
+        registry.quarantined |= bad
         return registry
+
+    def _load(self, plugin: Found) -> None:
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                loaded = plugin.load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # an import may raise anything
+            self.quarantined[plugin.name] = discovery.raised(error)
+            return
+        self.add(plugin.name, loaded, plugin)
 
     def add(self, name: str, plugin: object, found: Found | None = None) -> None:
         """Register all recipes of a plugin, or put it into quarantine with the reason."""
@@ -82,7 +89,9 @@ class Registry:
         except (fitness.Unfit, pluggy.PluginValidationError, ValueError) as error:
             self.quarantined[name] = " ".join(str(error).split())
             return
-        except Exception as error:  # its own hook raised
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # its own hook raised
             self.quarantined[name] = discovery.raised(error)
             return
         self.plugins[name] = found
@@ -105,7 +114,7 @@ class Registry:
         for hook in self.manager.hook.record_stored.get_hookimpls():
             try:
                 hook.function(*([record] if hook.argnames else []))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 problems.append(f"{hook.plugin_name}: record_stored: {discovery.raised(error)}")
         return problems
 
@@ -120,6 +129,18 @@ class Registry:
         if not self.quarantined:
             return ""
         return f"; in quarantine: {', '.join(sorted(self.quarantined))} (see `sketchbench plugins`)"
+
+
+def _clashing(found: Sequence[Found]) -> dict[str, str]:
+    """Return the reason for each name that two distributions claim: neither is taken."""
+    owners: dict[str, list[str]] = {}
+    for plugin in found:
+        owners.setdefault(plugin.name, []).append(plugin.distribution or plugin.target)
+    return {
+        name: f"{' and '.join(claims)} both have a plugin of this name; uninstall one"
+        for name, claims in owners.items()
+        if len(claims) > 1
+    }
 
 
 def _manager() -> pluggy.PluginManager:

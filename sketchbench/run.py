@@ -128,6 +128,12 @@ class Run:
         without `at`, is the value. Raises `Diverged` where a score is not finite.
         """
         if isinstance(outcome, Event):
+            for key, value in outcome.details.items():
+                if not isinstance(value, (str, int, float, bool, type(None))):
+                    raise TypeError(
+                        f"event '{outcome.what}': '{key}' is a {type(value).__name__}; events hold "
+                        "text, numbers, booleans and null"
+                    )
             self.events.append({"name": name, "at": at, "what": outcome.what, **outcome.details})
             return
         scores = [w for w in self._scores if w.where == name] if self.stage == "result" else []
@@ -144,7 +150,7 @@ class Run:
             raise Diverged(f"{', '.join(bad)}" + ("" if at is None else f" at {at:g}"))
 
     def measurements(self) -> list[Measurement]:
-        """Return everything measured so far, in the order in which it was asked for."""
+        """Return everything measured so far: outcomes as they were delivered, then regions."""
         curves = [curve.measurement(where) for (_, where), curve in self._curves.items()]
         probed = [
             _probed(wanted, self._regions[wanted.where].counted(self._warmup, self._period))
@@ -230,13 +236,13 @@ def _probed(wanted: Wanted, counted: list[dict[Any, Any]]) -> Measurement:
     probe = wanted.metric
     assert isinstance(probe, Probe)
     readings = [reading[probe.meter] for reading in counted]
-    summary = dict(probe.summarise(readings))
+    summary = {part: float(value) for part, value in probe.summarise(readings).items()}
     return Measurement.of(
         probe,
         wanted.where,
         summary.pop("value"),
         parts=summary | {"occurrences": float(len(readings))},
-        samples=[probe.sample(reading) for reading in readings],
+        samples=[float(probe.sample(reading)) for reading in readings],
     )
 
 

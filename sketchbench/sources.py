@@ -84,7 +84,9 @@ def _files(place: Path, without: frozenset[str]) -> Iterator[Path]:
     for file in sorted(place.rglob("*")):
         parts = file.relative_to(place).parts
         room = parts[0].removesuffix(".py")
-        if file.is_file() and "__pycache__" not in parts and room not in without:
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
+        backup = file.name.endswith(("~", ".orig", ".rej"))
+        if file.is_file() and not hidden and not backup and room not in without:
             yield file
 
 

@@ -94,7 +94,8 @@ def ratio(pairs: Pairs) -> Ratio:
 def decidable(n: int) -> float:
     """Return the paired interval's half-width for n seeds, in standard deviations of differences.
 
-    A true difference below it will rarely be told from none; below two seeds, none ever is.
+    A true difference below it is told from none about half the time or less; with fewer than two
+    seeds, none ever is.
     """
     return math.inf if n < 2 else quantile(n - 1) / math.sqrt(n)
 

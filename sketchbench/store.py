@@ -70,12 +70,33 @@ class Store:
                 self._db.execute(
                     "DELETE FROM placements WHERE suite = ? AND selection = ?", (suite, selection)
                 )
+            else:
+                self._forget_unknown(suite, selection, outline)
             self._db.executemany(
-                "INSERT OR REPLACE INTO placements VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO placements VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (suite, selection, p.experiment, _dump(p.axes), p.seed, position, p.cell)
+                    (suite, selection, p.experiment, _dump(p.axes), p.seed, position, p.cell, p.key)
                     for position, p in enumerate(placements)
                 ),
+            )
+
+    def _forget_unknown(self, suite: str, selection: str, outline: Mapping[str, Any]) -> None:
+        """Delete placements of experiments, axes and labels that the suite no longer has."""
+        axes = {e["name"]: e.get("axes") or {} for e in outline.get("experiments", ())}
+        found = self._db.execute(
+            "SELECT DISTINCT experiment, axes FROM placements WHERE suite = ? AND selection = ?",
+            (suite, selection),
+        ).fetchall()
+        for experiment, text in found:
+            known = axes.get(experiment)
+            if known is not None and all(
+                label in known.get(axis, ()) for axis, label in json.loads(text).items()
+            ):
+                continue
+            self._db.execute(
+                "DELETE FROM placements WHERE suite = ? AND selection = ? AND experiment = ? AND"
+                " axes = ?",
+                (suite, selection, experiment, text),
             )
 
     def add(self, record: Record) -> None:
@@ -105,54 +126,65 @@ class Store:
     # ------------------------------------------------------------ reading
 
     def newest(
-        self, column: str = "key", names: Iterable[str] | None = None, *, light: bool = False
+        self, keys: Iterable[str] | None = None, *, light: bool = False
     ) -> dict[str, Record]:
-        """Return the newest record of each `key` (or each `cell`), of all or of those named.
+        """Return the record that counts of each key, of all or of those named.
 
-        `light` leaves out what is most of the bytes: configuration, events, log, parts, samples.
+        It is the newest sound one, else the newest: a failed attempt hides no earlier success, but
+        is told by `later`. `light` leaves out what is most of the bytes: configuration, events,
+        log, parts, samples.
         """
-        assert column in ("key", "cell")
-        texts = "'{}', '[]', ''" if light else "config, events, log"
+        texts = "'{}', '[]', ''" if light else "r.config, r.events, r.log"
         series = "'{}', '[]', '[]', '[]'" if light else "parts, at, samples, seconds"
-        newest = f"SELECT max(id) FROM records GROUP BY {column}"
         with told(self.path):
-            if names is not None:
-                self._db.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (name TEXT PRIMARY KEY)")
-                self._db.execute("DELETE FROM wanted")
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO wanted VALUES (?)", ((name,) for name in names)
-                )
-                newest = (
-                    f"SELECT max(id) FROM records JOIN wanted ON {column} = name GROUP BY {column}"
-                )
+            self._choose(keys)
             rows = self._db.execute(
-                f"SELECT id, key, cell, session, status, reason, started, seconds, {texts}"
-                f" FROM records WHERE id IN ({newest})"
+                "SELECT r.id, r.key, r.cell, r.session, r.status, r.reason, r.started, r.seconds,"
+                f" {texts}, CASE WHEN last.id > r.id THEN last.status ELSE '' END FROM chosen"
+                " JOIN records r ON r.id = chosen.id JOIN records last ON last.id = chosen.last"
             ).fetchall()
             measured: dict[int, list[Measurement]] = {}
             for row in self._db.execute(
                 "SELECT record, metric, place, value, unit, direction, margin, relative, session,"
-                f" source, {series} FROM measurements WHERE record IN ({newest}) ORDER BY rowid"
+                f" source, {series} FROM chosen JOIN measurements ON record = id"
+                " ORDER BY measurements.rowid"
             ):
                 measured.setdefault(row[0], []).append(_measurement(row))
-        records = (_record(row, measured.get(row[0], [])) for row in rows)
-        return {getattr(record, column): record for record in records}
+        return {row[1]: _record(row, measured.get(row[0], [])) for row in rows}
+
+    def _choose(self, keys: Iterable[str] | None) -> None:
+        """Fill the table `chosen` with the record that counts, and the last, of each key."""
+        for table in ("wanted (key TEXT PRIMARY KEY)", "chosen (id INTEGER PRIMARY KEY, last)"):
+            self._db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {table}")
+            self._db.execute(f"DELETE FROM {table.split()[0]}")
+        source = "records"
+        if keys is not None:
+            source = "records JOIN wanted USING (key)"
+            self._db.executemany(
+                "INSERT OR IGNORE INTO wanted VALUES (?)", ((key,) for key in keys)
+            )
+        self._db.execute(
+            "INSERT INTO chosen SELECT coalesce(max(CASE status WHEN 'ok' THEN id END), max(id)),"
+            f" max(id) FROM {source} GROUP BY key"
+        )
 
     def durations(self) -> dict[str, float]:
-        """Return {cell: seconds} of every cell's newest record."""
+        """Return {cell: seconds} of every cell's newest sound record."""
         with told(self.path):
-            rows = self._db.execute("SELECT cell, seconds FROM records ORDER BY id").fetchall()
+            rows = self._db.execute(
+                "SELECT cell, seconds FROM records WHERE status = 'ok' ORDER BY id"
+            ).fetchall()
         return dict(rows)
 
     def placements(self, suite: str, selection: str) -> list[Placement]:
         """Return the cells of a suite's selection, in the order of the suite."""
         with told(self.path):
             rows = self._db.execute(
-                "SELECT experiment, axes, seed, cell FROM placements WHERE suite = ? AND"
+                "SELECT experiment, axes, seed, cell, key FROM placements WHERE suite = ? AND"
                 " selection = ? ORDER BY position",
                 (suite, selection),
             ).fetchall()
-        return [Placement(row[0], json.loads(row[1]), row[2], row[3]) for row in rows]
+        return [Placement(row[0], json.loads(row[1]), *row[2:]) for row in rows]
 
     def outlines(self) -> list[tuple[str, str, dict[str, Any]]]:
         """Return (suite, selection, outline) of every stored plan, the latest run last."""
@@ -182,7 +214,7 @@ class Store:
 
 
 def _record(row: Sequence[Any], measured: list[Measurement]) -> Record:
-    _, key, cell, session, status, reason, started, seconds, config, events, log = row
+    _, key, cell, session, status, reason, started, seconds, config, events, log, later = row
     return Record(
         key=key,
         cell=cell,
@@ -194,6 +226,7 @@ def _record(row: Sequence[Any], measured: list[Measurement]) -> Record:
         config=_load(config),
         events=_load(events),
         log=log,
+        later=later if status == "ok" else "",
         measurements=measured,
     )
 

@@ -88,6 +88,22 @@ def test_a_bare_name_fills_a_slot_with_its_defaults():
     assert race(optimizer="tiny").optimizer == Tiny()
 
 
+def test_a_slot_of_one_recipe_refuses_every_other_name():
+    class Narrow(Workload):
+        """Takes the one optimizer."""
+
+        name = "narrow"
+        optimizer: Tiny
+
+        def run(self, run):
+            raise AssertionError
+
+    assert Narrow.of({"optimizer": {"use": "tiny", "lr": 0.5}}, Names()).optimizer.lr == 0.5
+    for wrong in ("wide", {"use": "wide"}, {"use": "nothing", "lr": 1.0}):
+        with pytest.raises(ValidationError, match="expected 'tiny' alone here"):
+            Narrow.of({"optimizer": wrong}, Names())
+
+
 def test_an_optional_slot_takes_null():
     assert race(optimizer="tiny", model=None).model is None
 

@@ -1,6 +1,8 @@
 """The registry: what it refuses, each with its reason; one bad plugin harms no other."""
 
+import json
 import types
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field
@@ -104,12 +106,47 @@ def test_a_recipe_without_a_docstring_is_refused():
     assert "has no docstring" in reason(type("Bad", (Optimizer,), body(name="bad", __doc__=None)))
 
 
-@pytest.mark.parametrize("annotation", [list[int], dict[str, int], set[int], tuple[list[int], ...]])
-def test_a_field_that_cannot_be_hashed_is_refused(annotation):
+@pytest.mark.parametrize(
+    "annotation",
+    [list[int], dict[str, int], set[int], tuple[list[int], ...], Any, object, tuple[Model, ...]],
+)
+def test_a_field_that_yaml_or_a_hash_could_not_take_is_refused(annotation):
     bad = type(
         "Bad", (Optimizer,), body(name="bad", __annotations__={"a": annotation}, a=Field(...))
     )
-    assert "can't be hashed; use a tuple" in reason(bad)
+    assert "a field is text, a number" in reason(bad)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        int,
+        float | None,
+        Literal["a", 1],
+        tuple[int, ...],
+        tuple[tuple[str, float], ...] | None,
+        Model,
+        Model | None,
+        Annotated[int, "x"],
+    ],
+)
+def test_a_plain_field_or_a_slot_is_fit(annotation):
+    fit = type(
+        "Fit", (Optimizer,), body(name="fit", __annotations__={"a": annotation}, a=Field(...))
+    )
+    registry = Registry()
+    registry.add("fit", plugin(fit))
+    assert not registry.quarantined
+
+
+def test_a_default_that_its_own_type_refuses_is_refused():
+    bad = type("Bad", (Optimizer,), body(name="bad", __annotations__={"a": int}, a="x"))
+    assert "Bad: the default of 'a': " in reason(bad)
+
+
+def test_a_default_counts_as_what_it_is_validated_to():
+    made = type("Fit", (Optimizer,), body(name="fit", __annotations__={"a": float}, a=1))
+    assert json.dumps(made().config()) == json.dumps(made(a=1.0).config())
 
 
 @pytest.mark.filterwarnings("ignore:Field name")

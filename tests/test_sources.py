@@ -57,6 +57,15 @@ def test_data_files_of_a_package_count(packages, tmp_path):
     assert sources.digest(["plugin"]) != before
 
 
+@pytest.mark.parametrize("name", [".__init__.py.swp", "__init__.py~", "part.py.orig"])
+def test_what_an_editor_leaves_behind_does_not_count(packages, tmp_path, name):
+    packages(plugin__init="")
+    before = sources.digest(["plugin"])
+    (tmp_path / "plugin" / name).write_text("x = 1")
+    packages()
+    assert sources.digest(["plugin"]) == before
+
+
 def test_installed_packages_are_known_by_their_versions():
     found = sources.digest([])
     assert found["torch"].startswith("2.")

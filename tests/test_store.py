@@ -77,18 +77,18 @@ def test_the_newest_record_of_a_key_counts_and_the_older_stays(store):
 @pytest.mark.parametrize("status", STATUSES)
 def test_every_status_is_a_row(store, status):
     store.add(record(status=status, measurements=[]))
-    assert store.newest("cell", ["cell-k"])["cell-k"].status == status
+    assert store.newest(["k"])["k"].status == status
 
 
 def test_only_the_records_asked_for_are_read(store):
     for key in "abc":
         store.add(record(key))
-    assert set(store.newest("key", ["a", "c", "zz"])) == {"a", "c"}
+    assert set(store.newest(["a", "c", "zz"])) == {"a", "c"}
 
 
 def test_a_light_reading_leaves_the_samples_out(store):
     store.add(record())
-    light = store.newest("key", ["k"], light=True)["k"]
+    light = store.newest(["k"], light=True)["k"]
     assert light.value("accuracy") == ACCURACY.value
     assert light.measurements[0].source == "abc"
     assert not light.measurements[0].samples
@@ -104,15 +104,28 @@ def test_plain_reading_prefers_the_test_split():
 
 def test_placements_keep_their_order_and_are_replaced_whole(store):
     placed = [
-        Placement("e", {"x": label}, seed, f"{label}{seed}") for label in "ba" for seed in (1, 0)
+        Placement("e", {"x": label}, seed, f"{label}{seed}", "k")
+        for label in "ba"
+        for seed in (1, 0)
     ]
-    store.place("s", "", 1, {"title": "t"}, placed, whole=True)
+    outline = {"experiments": [{"name": "e", "axes": {"x": ["a", "b"]}}]}
+    store.place("s", "", 1, outline, placed, whole=True)
     assert store.placements("s", "") == placed
-    store.place("s", "", 1, {"title": "t"}, placed[:1], whole=False)
+    store.place("s", "", 1, outline, placed[:1], whole=False)
     assert len(store.placements("s", "")) == 4
-    store.place("s", "", 1, {"title": "t"}, placed[:1], whole=True)
+    store.place("s", "", 1, outline, placed[:1], whole=True)
     assert store.placements("s", "") == placed[:1]
-    assert store.outlines() == [("s", "", {"title": "t"})]
+    assert store.outlines() == [("s", "", outline)]
+
+
+@pytest.mark.parametrize(
+    "experiment", [{"name": "e", "axes": {"x": ["new"]}}, {"name": "f", "axes": {"x": ["old"]}}]
+)
+def test_placements_that_the_suite_no_longer_has_are_forgotten(store, experiment):
+    outline = {"experiments": [{"name": "e", "axes": {"x": ["old"]}}]}
+    store.place("s", "", 1, outline, [Placement("e", {"x": "old"}, 0, "c", "k")], whole=True)
+    store.place("s", "", 1, {"experiments": [experiment]}, [], whole=False)
+    assert store.placements("s", "") == []
 
 
 def test_an_add_that_fails_leaves_no_half_record(store):

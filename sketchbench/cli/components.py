@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import types
+import typing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -65,13 +67,19 @@ def _first(recipe: type[Recipe]) -> str:
 
 
 def _type(annotation: Any) -> str:
-    if isinstance(annotation, type) and not getattr(annotation, "__args__", None):
-        return getattr(annotation, "kind", annotation.__name__)
-    text = str(annotation).replace("typing.", "").replace("NoneType", "null")
-    for part in getattr(annotation, "__args__", ()):
-        if isinstance(part, type) and hasattr(part, "kind"):
-            text = text.replace(f"{part.__module__}.{part.__qualname__}", part.kind)
-    return text.replace("None", "null")
+    """Spell a field's type as a suite's author sees it: kinds by their names, no validators."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _type(parts[0])
+    if origin is typing.Literal:
+        return " | ".join(map(str, parts))
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(_type(part) for part in parts)
+    if origin is tuple:
+        return f"[{', '.join('…' if part is Ellipsis else _type(part) for part in parts)}]"
+    if annotation is type(None):
+        return "null"
+    return str(getattr(annotation, "kind", annotation.__name__))
 
 
 def _value(value: Any) -> str:

@@ -28,8 +28,8 @@ def command(wanted: selection.Selection) -> None:
         results = wanted.results
         if (results if results.suffix == ".sqlite" else results / FILE).exists():
             with Store.open(results) as store:
-                keys = [chosen.keys.of(cell) for cell in chosen.suite.cells]
-                records = store.newest("key", keys, light=True)
+                keys = {chosen.keys.of(cell) for cell in chosen.suite.cells}
+                records = store.newest(keys, light=True)
                 history = store.durations()
         planned = schedule.plan(chosen.suite, records, chosen.keys)
     lines = [
@@ -44,7 +44,8 @@ def _cells(planned: Sequence[Job], records: Any, history: Any) -> list[str]:
     """Return one line per method: its cells, by what becomes of each."""
     states: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for job in planned:
-        states[job.cell.experiment, job.cell.label][_state(job, records, history)] += 1
+        for cell in job.cells:
+            states[cell.experiment, cell.label][_state(job, records, history)] += 1
     lines, shown = [], None
     width = max((len(label) for _, label in states), default=0)
     for (experiment, label), counts in sorted(states.items(), key=lambda item: item[0][0]):
@@ -69,16 +70,18 @@ def _state(job: Job, records: Any, history: Any) -> str:
 
 
 def _totals(planned: Sequence[Job], records: Any, history: Any, width: int) -> list[str]:
+    from sketchbench.report.plans import cells, duration
+
     left = [job for job in planned if job.stages]
     known = [history[j.cell.id] for j in left if j.cell.id in history]
-    line = f"{len(planned)} cells: {len(planned) - len(left)} done, {len(left)} to run"
+    line = f"{cells(len(planned))}: {len(planned) - len(left)} done, {len(left)} to run"
     if not left:
         return [line]
     if not known:
         return [line + "; time unknown: none of them has run here yet"]
     guess = sum(known) / len(known) * len(left) / width
     based = f"from {len(known)} earlier record{'s' if len(known) > 1 else ''}"
-    return [f"{line}; about {_duration(guess)} ({based})"]
+    return [f"{line}; about {duration(guess)} ({based})"]
 
 
 def _decidable(planned: Sequence[Job]) -> list[str]:
@@ -92,9 +95,3 @@ def _decidable(planned: Sequence[Job]) -> list[str]:
         f"{seeds} seeds: a paired difference is decided where it exceeds {width:.2g} of its own "
         "standard deviations"
     ]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import datetime
 import signal
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sketchbench.cli import selection, telling
+
+if TYPE_CHECKING:
+    from sketchbench.records import Placement
 
 TIMEOUT = 3600.0
 
@@ -34,10 +38,18 @@ def command(wanted: selection.Selection, timeout: float | None, here: bool, forc
     if here and (wanted.jobs > 1 or timeout is not None):
         telling.fail("--here: one cell at a time and no timeout; drop --jobs and --timeout")
     chosen = selection.choose(wanted)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupted)
     with telling.told():
         status = _measure(chosen, wanted.results, timeout, here, force)
     raise SystemExit(status)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """End the run in good order; further signals don't disturb that."""
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _measure(
@@ -52,7 +64,7 @@ def _measure(
     suite, keys = chosen.suite, chosen.keys
     with Store.open(results, create=True) as store:
         jobs = schedule.plan(
-            suite, store.newest("key", [keys.of(c) for c in suite.cells]), keys, force
+            suite, store.newest({keys.of(cell) for cell in suite.cells}), keys, force
         )
         facts = environment.describe(_distributions(chosen)) | {
             "device": chosen.device,
@@ -68,10 +80,10 @@ def _measure(
             suite.selection,
             session,
             suite.outline(),
-            _placements(jobs),
+            _placements(chosen),
             whole=suite.whole,
         )
-        records = {job.cell.id: job.record for job in jobs if not job.stages}
+        records = {job.key: job.record for job in jobs if not job.stages}
         interrupted = False
         with Progress(suite, jobs, chosen.jobs) as progress, _runner(chosen, here) as runner:
             work = schedule.Schedule(
@@ -109,12 +121,12 @@ def _distributions(chosen: selection.Chosen) -> list[str]:
     return [found.distribution for found in chosen.registry.plugins.values() if found]
 
 
-def _placements(jobs: Any) -> Any:
+def _placements(chosen: selection.Chosen) -> list[Placement]:
     from sketchbench.store import Placement
 
     return [
-        Placement(job.cell.experiment, dict(job.cell.axes), job.cell.seed, job.cell.id)
-        for job in jobs
+        Placement(cell.experiment, dict(cell.axes), cell.seed, cell.id, chosen.keys.of(cell))
+        for cell in chosen.suite.cells
     ]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -106,6 +108,8 @@ def choose(wanted: Selection) -> Chosen:
         )
     for name, reason in sorted(registry.quarantined.items()):
         click.echo(f"plugin '{name}' is in quarantine: {reason}", err=True)
+    if suite.claims:
+        click.echo(f"{wanted.suite}: 'claims' are not checked by this version", err=True)
     threads = max(1, environment.cores() // wanted.jobs)
     return Chosen(suite, registry, Keys(threads), kind, wanted.jobs)
 
@@ -126,9 +130,16 @@ def device_kind(device: str) -> str:
 
 def same_call() -> str:
     """Return the command line of this process, to be typed again for what is left to do."""
-    import shlex
+    called = sys.argv[0]
+    program = [called]
+    if os.path.basename(called) == "__main__.py":
+        python = sys.executable
+        program = [os.path.basename(python) if _on_path(python) else python, "-m", "sketchbench"]
+    elif _on_path(called):
+        program = [os.path.basename(called)]
+    return shlex.join([*program, *(word for word in sys.argv[1:] if word != "--force")])
 
-    words = [os.path.basename(sys.argv[0]), *(word for word in sys.argv[1:] if word != "--force")]
-    if words[0] == "__main__.py":
-        words[:1] = ["python", "-m", "sketchbench"]
-    return shlex.join(words)
+
+def _on_path(program: str) -> bool:
+    found = shutil.which(os.path.basename(program))
+    return found is not None and os.path.realpath(found) == os.path.realpath(program)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sketchbench.discovery import exit_text
-from sketchbench.execute import preload, worker
+from sketchbench.execute import lifeline, preload, worker
 
 LOG_BYTES = 8192  # of a failed child's output, kept in the record
 
@@ -43,12 +43,12 @@ class Child:
         """Take in whatever the child has sent."""
         try:
             while self.pipe.poll():
-                message = self.pipe.recv()
+                message = json.loads(self.pipe.recv_bytes())
                 if "news" in message:
                     self.news.append(message["news"])
                 else:
                     self.answer = message["answer"]
-        except (EOFError, OSError):
+        except (EOFError, ConnectionResetError):
             return
 
 
@@ -80,6 +80,10 @@ class Isolated:
 
     def start(self, request: dict[str, Any], timeout: float) -> Child:
         """Start a child that does `request` and is killed after `timeout` seconds."""
+        with _undisturbed():
+            return self._started(request, timeout)
+
+    def _started(self, request: dict[str, Any], timeout: float) -> Child:
         self._count += 1
         log = Path(self._folder.name) / f"{self._count}.log"
         receiver, sender = self._context.Pipe(duplex=False)
@@ -127,13 +131,23 @@ class Isolated:
 
     def _bury(self, child: Child) -> None:
         """Kill the child and every process of its group, and forget it."""
-        for kill, target in ((os.killpg, child.process.pid), (os.kill, child.process.pid)):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if child.process.is_alive() or kill is os.killpg:
-                    kill(target, signal.SIGKILL)
+        lifeline.end_group(child.process.pid)
         child.process.join()
         child.pipe.close()
         self._children.remove(child)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold an interrupt back until a child that is being started is known, and can be killed."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _failure(status: str, reason: str) -> dict[str, Any]:

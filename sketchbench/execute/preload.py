@@ -33,7 +33,7 @@ def registry() -> Registry:
 def _serve() -> None:
     global SERVER
     SERVER = os.getpid()
-    lifeline.die_with(int(os.environ[DRIVER]))
+    lifeline.serve(int(os.environ[DRIVER]))
     for load in (_torch, registry):
         try:
             load()

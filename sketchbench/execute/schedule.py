@@ -6,7 +6,7 @@ import datetime
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sketchbench.execute.keys import Keys
@@ -21,9 +21,13 @@ PREPARE_SECONDS = 24 * 3600.0  # a download may take long; its own timeouts end 
 
 @dataclass
 class Job:
-    """A cell, its key, its newest record, and the passes that it still needs."""
+    """What one key needs: the passes still to run, and for which cells of the suite.
+
+    `cell` stands for all `cells`: the same configuration, with the metrics that any asks for.
+    """
 
     cell: Cell
+    cells: tuple[Cell, ...]
     key: str
     stages: tuple[str, ...]
     record: Record | None = None
@@ -31,6 +35,7 @@ class Job:
     started: str = ""
     begun: float = 0.0
     stage: str = ""
+    handle: Any = None
 
 
 class Observer(Protocol):
@@ -63,25 +68,32 @@ class Runner(Protocol):
 
 
 def plan(suite: Suite, records: Mapping[str, Record], keys: Keys, force: bool = False) -> list[Job]:
-    """Return a job for every cell, in execution order; `stages` is empty where nothing is left."""
-    return [_job(cell, keys, records, force) for cell in suite.cells]
+    """Return a job for every key, in execution order; `stages` is empty where nothing is left.
+
+    Cells of one configuration, in whatever experiment, are one job that measures what all ask for.
+    """
+    same: dict[str, list[Cell]] = {}
+    for cell in suite.cells:
+        same.setdefault(keys.of(cell), []).append(cell)
+    return [_job(key, cells, keys, records.get(key), force) for key, cells in same.items()]
 
 
-def _job(cell: Cell, keys: Keys, records: Mapping[str, Record], force: bool) -> Job:
-    key = keys.of(cell)
-    record = records.get(key)
-    wanted = {_stage(w.metric) for w in cell.metrics if is_stored(w.metric)} | {RESULT}
+def _job(key: str, cells: list[Cell], keys: Keys, record: Record | None, force: bool) -> Job:
+    asked = tuple(dict.fromkeys(wanted for cell in cells for wanted in cell.metrics))
+    cell = cells[0] if len(cells) == 1 else replace(cells[0], metrics=asked)
+    stored = [wanted for wanted in asked if is_stored(wanted.metric)]
+    stages = {_stage(wanted.metric) for wanted in stored} | {RESULT}
     if record is not None and record.status == "ok" and not force:
         have = {(m.metric, m.where, m.source) for m in record.measurements}
-        wanted = {
+        stages = {
             _stage(w.metric)
-            for w in cell.metrics
-            if is_stored(w.metric)
-            and (w.metric.label(), w.where, keys.source(w.metric)) not in have
+            for w in stored
+            if (w.metric.label(), w.where, keys.source(w.metric)) not in have
         }
     else:
         record = None
-    return Job(cell, key, tuple(stage for stage in (RESULT, AUDIT) if stage in wanted), record)
+    ordered = tuple(stage for stage in (RESULT, AUDIT) if stage in stages)
+    return Job(cell, tuple(cells), key, ordered, record)
 
 
 def _stage(metric: Any) -> str:
@@ -104,7 +116,7 @@ class Schedule:
     ) -> None:
         self._runner, self._store, self._session, self._keys = runner, store, session, keys
         self._observer, self._stored, self._width, self._timeout = observer, stored, width, timeout
-        self._running: dict[int, tuple[Any, Job]] = {}
+        self._running: dict[str, Job] = {}
         self._warned: set[str] = set()
 
     def run(self, jobs: Sequence[Job]) -> None:
@@ -128,7 +140,7 @@ class Schedule:
                 for handle, answer in self._runner.wait(1.0):
                     self._heard(handle, answer, queue)
         except KeyboardInterrupt:
-            for _, job in list(self._running.values()):
+            for job in self._running.values():
                 self._finish(job, {"status": "interrupted", "reason": "interrupted by the user"})
             raise
 
@@ -158,16 +170,16 @@ class Schedule:
         job.stage = next(stage for stage in job.stages if stage not in job.answers)
         request = {"cell": job.cell.request(), "stage": job.stage, "threads": self._keys.threads}
         self._observer.started(job)
-        handle = self._runner.start(request, self._timeout)
-        self._running[id(handle)] = (handle, job)
+        self._running[job.key] = job
+        job.handle = self._runner.start(request, self._timeout)
 
     def _heard(self, handle: Any, answer: dict[str, Any] | None, queue: deque[Job]) -> None:
-        _, job = self._running[id(handle)]
+        job = next(job for job in self._running.values() if job.handle is handle)
         for news in _taken(handle):
             self._observer.news(job, news)
         if answer is None:
             return
-        del self._running[id(handle)]
+        del self._running[job.key]
         for problem in answer.get("problems", ()):
             self._warn(problem)
         job.answers[job.stage] = answer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import faulthandler
+import json
 import os
-import signal
 import sys
 import traceback
 import warnings
@@ -27,17 +27,19 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 def child(connection: Connection, request: dict[str, Any]) -> None:
     """Do the request in this process, which is a child made for it, and send the answer."""
-    os.setpgid(0, 0)
-    lifeline.die_with(preload.SERVER or int(os.environ[preload.DRIVER]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt means
+    lifeline.lead_group(preload.SERVER or int(os.environ[preload.DRIVER]), not preload.SERVER)
     with open(request["log"], "wb", buffering=0) as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
     faulthandler.enable(sys.stderr)
-    answer = do(request, preload.registry(), lambda news: connection.send({"news": news}))
+
+    def send(message: dict[str, Any]) -> None:
+        connection.send_bytes(json.dumps(message).encode())
+
+    answer = do(request, preload.registry(), lambda news: send({"news": news}))
     sys.stdout.flush()
     sys.stderr.flush()
-    connection.send({"answer": answer | {"problems": preload.PROBLEMS}})
+    send({"answer": answer | {"problems": preload.PROBLEMS}})
     connection.close()
 
 
@@ -75,7 +77,7 @@ def _tried(work: Callable[[], None]) -> tuple[str, str]:
         return "skipped", " ".join(str(reason).split())
     except Diverged as reason:
         return "nan", " ".join(str(reason).split())
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         traceback.print_exc()
         text = str(error)
         short = isinstance(error, MemoryError) or any(said in text for said in _NO_MEMORY)

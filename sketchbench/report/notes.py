@@ -14,7 +14,7 @@ ByMethod = Mapping[str, Mapping[int, Reading]]
 
 def of(group: Group, readings: Mapping[Column, ByMethod]) -> list[str]:
     """Return every note on a group: failures first, then gaps, then what the control says."""
-    lines = [*_failures(group), *_pending(group)]
+    lines = [*_failures(group), *_pending(group), *_attempts(group), *_twins(group)]
     if group.baseline is not None and group.baseline not in group.methods:
         lines.append(f"the baseline '{group.baseline}' has no cell in this group")
     told: dict[str, list[str]] = {}
@@ -44,6 +44,32 @@ def _pending(group: Group) -> list[str]:
     planned = [cell for by_seed in group.methods.values() for cell in by_seed.values()]
     missing = sum(cell.status == NOT_RUN for cell in planned)
     return [f"{missing} of {cells(len(planned))} not run yet"] if missing else []
+
+
+def _attempts(group: Group) -> list[str]:
+    """Say where a newer attempt failed and an earlier, sound record is shown."""
+    found: dict[str, list[str]] = {}
+    for method, by_seed in group.methods.items():
+        for seed, cell in by_seed.items():
+            if cell.record and cell.record.later:
+                found.setdefault(cell.record.later, []).append(f"{method}, {seeds([seed])}")
+    return [
+        f"measured again and ended in {status}, the earlier record is shown: {names(which)}"
+        for status, which in found.items()
+    ]
+
+
+def _twins(group: Group) -> list[str]:
+    """Say which methods are one configuration under two labels: they share their records."""
+    found: dict[frozenset[str], list[str]] = {}
+    for method, by_seed in group.methods.items():
+        cells_of = frozenset(cell.placement.cell for cell in by_seed.values())
+        found.setdefault(cells_of, []).append(method)
+    return [
+        f"one configuration, measured once: {names(same)}"
+        for same in found.values()
+        if len(same) > 1
+    ]
 
 
 def _undefined(group: Group, column: Column, by_method: ByMethod) -> list[str]:

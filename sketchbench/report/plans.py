@@ -1,4 +1,4 @@
-"""Plans: what the store holds of a suite's selections, with the newest record of each cell."""
+"""Plans: what the store holds of a suite's selections, with the record that counts of each cell."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ def plans(store: Store, suite: str | None = None, selection: str | None = None) 
         for name, picked, outline in store.outlines()
         if suite in (None, name) and selection in (None, picked)
     ]
-    cells = {placement.cell for *_, placements in chosen for placement in placements}
-    records = store.newest("cell", cells) if cells else {}
-    sessions = store.sessions()
-    return [Plan(*plan, records=records, sessions=sessions) for plan in chosen]
+    keys = {placement.key for *_, placements in chosen for placement in placements}
+    records, sessions = store.newest(keys), store.sessions()
+    return [
+        Plan(*plan, {p.cell: records[p.key] for p in plan[-1] if p.key in records}, sessions)
+        for plan in chosen
+    ]
 
 
 def statuses(placements: Iterable[Placement], records: Mapping[str, Record]) -> dict[str, int]:
@@ -68,6 +70,13 @@ def spell(counts: Mapping[str, int]) -> str:
 def cells(count: int) -> str:
     """Phrase a number of cells."""
     return f"{count} cell" + ("" if count == 1 else "s")
+
+
+def duration(seconds: float) -> str:
+    """Phrase a duration: `42 s`, `17 min`, `2.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def one_line(text: str, limit: int = 300) -> str:

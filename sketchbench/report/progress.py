@@ -15,6 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sketchbench.report.plans import cells, duration
+
 if TYPE_CHECKING:
     from sketchbench.execute.schedule import Job
     from sketchbench.records import Record
@@ -77,11 +79,11 @@ class Progress:
     def ended(self, job: Job, record: Record) -> None:
         """Count a cell as done, and print its line."""
         self._running.pop(id(job), None)
-        self.records[job.cell.id] = record
+        self.records[job.key] = record
         self._counts[record.status] += 1
         done = f"[{len(self.records)}/{len(self._todo)}]"
         reason = f": {record.reason}" if record.reason else ""
-        left = f", {_duration(self._left())} left" if self._left() else ""
+        left = f", {duration(self._left())} left" if self._left() else ""
         line = f"{done} {_named(job)}  {record.status}{reason}  {record.seconds:.1f} s{left}"
         if not self._live or record.status != "ok":
             self._line(line)
@@ -101,12 +103,12 @@ class Progress:
             ProgressBar(total=todo, completed=done, width=30),
             f"{done}/{todo} cells",
             told,
-            f"{_duration(left)} left" if left else "",
-            f"{_duration(time.monotonic() - self._begun)} so far",
+            f"{duration(left)} left" if left else "",
+            f"{duration(time.monotonic() - self._begun)} so far",
         )
         table = Table.grid(padding=(0, 2))
         for job, begun, text in self._running.values():
-            elapsed = _duration(time.monotonic() - begun)
+            elapsed = duration(time.monotonic() - begun)
             table.add_row(Text(_named(job)), job.stage, elapsed, Text(text))
         note = [Text(self._note)] if self._note else []
         return Group(bar, *note, table)
@@ -117,7 +119,7 @@ class Progress:
         self._line(f"{title}{chosen}")
         kept = self._total - len(self._todo)
         had = f", {kept} already measured" if kept else ""
-        self._line(f"{self._total} cells{had}, {len(self._todo)} to run")
+        self._line(f"{cells(self._total)}{had}, {len(self._todo)} to run")
 
     def _line(self, text: str) -> None:
         self._console.print(escape(text), highlight=False, soft_wrap=True)
@@ -126,22 +128,16 @@ class Progress:
         """Return the estimated seconds left: cells of one experiment take about as long."""
         spent: dict[str, list[float]] = {}
         for job in self._todo:
-            if job.cell.id in self.records:
-                spent.setdefault(job.cell.experiment, []).append(self.records[job.cell.id].seconds)
+            if job.key in self.records:
+                spent.setdefault(job.cell.experiment, []).append(self.records[job.key].seconds)
         if not spent:
             return 0.0
         means = {name: sum(each) / len(each) for name, each in spent.items()}
         overall = sum(means.values()) / len(means)
-        left = [job for job in self._todo if job.cell.id not in self.records]
+        left = [job for job in self._todo if job.key not in self.records]
         return sum(means.get(job.cell.experiment, overall) for job in left) / self._width
 
 
 def _named(job: Job) -> str:
     label = f" · {job.cell.label}" if job.cell.axes else ""
     return f"{job.cell.experiment}{label} · seed {job.cell.seed}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -12,7 +12,6 @@ from sketchbench import statistics
 from sketchbench.records import Placement, Record, Session
 from sketchbench.report import notes
 from sketchbench.report.groups import Column, Derive, Group, Reading, groups
-from sketchbench.report.plans import cells
 from sketchbench.statistics import Difference, Mean, Ratio
 
 
@@ -62,22 +61,14 @@ def tables(
 
 
 def provenance(
-    outline: Mapping[str, Any],
     placements: Iterable[Placement],
     records: Mapping[str, Record],
     sessions: Mapping[int, Session],
 ) -> list[str]:
-    """Say what holds for all tables: whose sessions they mix, and which cells no table shows."""
+    """Say what holds for all tables: which sessions they mix."""
     lines = []
-    known = {experiment["name"] for experiment in outline.get("experiments", ())}
-    placed = list(placements)
-    lost = Counter(p.experiment for p in placed if p.experiment not in known)
-    lines += [
-        f"not shown: {cells(count)} of experiment '{name}', which the suite no longer has"
-        for name, count in lost.items()
-    ]
     used: set[int] = set()
-    for cell in {p.cell for p in placed if p.cell in records}:
+    for cell in {p.cell for p in placements if p.cell in records}:
         record = records[cell]
         used |= {m.session or record.session for m in record.measurements} or {record.session}
     if len(used) > 1:

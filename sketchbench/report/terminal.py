@@ -66,7 +66,7 @@ def _show(plan: Plan, paper: Plain, derive: Derive | None) -> list[Table]:
     paper.line(plan.suite + (f": {title}" if title else ""), "bold")
     counts = spell(statuses(plan.placements, plan.records)) or "no cells"
     paper.line((f"{plan.selection} — " if plan.selection else "") + counts, "dim")
-    paper.notes(provenance(plan.outline, plan.placements, plan.records, plan.sessions))
+    paper.notes(provenance(plan.placements, plan.records, plan.sessions))
     found = tables(plan.outline, plan.placements, plan.records, derive)
     for table in found:
         paper.line()

@@ -79,6 +79,25 @@ def fills_the_gradients_that_are_asked_for(subject: ActivationSketch) -> None:
                 )
 
 
+def has_the_exact_gradient_of_the_last_bias(subject: ActivationSketch) -> None:
+    """The output layer's bias has the exact mean gradient, of full and of smaller batches.
+
+    It is the sum of the loss's gradients by the outputs: an exact forward is all that it takes.
+    """
+    for model in _models():
+        name, bias = list(model.named_parameters())[-1]
+        for rows in (BATCH, 3):
+            inputs, targets = _batch(rows)
+            errors = F.softmax(model(inputs).detach(), dim=1) - F.one_hot(targets, 3)
+            model.zero_grad()
+            _built(subject, model).accumulate(inputs, targets, F.cross_entropy)
+            off = float((_grad(bias) - errors.mean(0)).abs().max())
+            assert off <= 1e-6, (  # about ten roundings of means of numbers below 1
+                f"expected the exact gradient of '{name}' for {rows} rows, "
+                f"{errors.mean(0).tolist()}; got {_grad(bias).tolist()}"
+            )
+
+
 def adds_to_the_gradients(subject: ActivationSketch) -> None:
     """`accumulate` adds to `.grad`, as backward does: the caller clears it."""
     for model in _models():
@@ -127,6 +146,7 @@ LAWS = (
     computes_the_exact_forward,
     returns_the_mean_loss,
     fills_the_gradients_that_are_asked_for,
+    has_the_exact_gradient_of_the_last_bias,
     adds_to_the_gradients,
     repeats_from_its_seed,
     leaves_the_global_generator,

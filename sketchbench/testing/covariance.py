@@ -33,6 +33,17 @@ def holds_one_row(subject: CovarianceSketch) -> None:
     _near(estimate.dense(), rows.mT @ rows, "C = aaᵀ after one row a")
 
 
+def adds_every_row(subject: CovarianceSketch) -> None:
+    """Rows a, then 2a, then a twice make (1 + 4 + 2)·aaᵀ: a sum over all rows of all updates.
+
+    It stays of rank 1, which every sketch holds; means, decay and lost rows all make less of it.
+    """
+    estimate, rows = _built(subject), _normal(1, SIZE, seed=1)
+    for update in (rows, 2 * rows, rows.repeat(2, 1)):
+        estimate.update(update)
+    _near(estimate.dense(), 7 * rows.mT @ rows, "C = 7·aaᵀ after the rows a, 2a, a and a")
+
+
 def is_symmetric_and_semi_definite(subject: CovarianceSketch) -> None:
     """The estimate is symmetric, and no eigenvalue is below 0 by more than rounding."""
     estimate = _fed(subject)
@@ -92,6 +103,7 @@ def repeats(subject: CovarianceSketch) -> None:
 LAWS = (
     starts_from_zero,
     holds_one_row,
+    adds_every_row,
     is_symmetric_and_semi_definite,
     has_powers_of_its_dense_form,
     takes_any_number_of_rows,

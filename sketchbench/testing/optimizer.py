@@ -65,6 +65,31 @@ def respects_the_rate_of_a_group(subject: Optimizer) -> None:
         )
 
 
+def moves_less_at_a_lower_rate(subject: Optimizer) -> None:
+    """With a millionth of each group's lr, what moves first moves less.
+
+    A millionth and not a tenth, so that a bound on the step binds no longer: K-FAC's on the KL
+    divergence and Adafactor's 1/√t on the rate give two large rates one step.
+    """
+    params, targets = _problem()
+    slowed, _ = _problem()
+    optimizer, slow = subject.build(params), subject.build(slowed)
+    for group in slow.param_groups:
+        group["lr"] *= 1e-6
+    start = [p.detach().clone() for p in params]
+    for _ in range(subject.full_period()):
+        _step(optimizer, params, targets)
+        _step(slow, slowed, targets)
+        if any(not torch.equal(p, old) for p, old in zip(params, start, strict=True)):
+            break
+    for p, q, old in zip(params, slowed, start, strict=True):
+        far, near = (float((end.detach() - old).norm()) for end in (p, q))
+        assert near < far or far == 0, (
+            f"expected the parameter of shape {tuple(p.shape)} to move less with group['lr'] "
+            f"times 1e-6; it moved by {near:.3g} instead of {far:.3g}"
+        )
+
+
 def goes_on_from_its_state(subject: Optimizer) -> None:
     """Saved, loaded (weights only) and gone on with, the trajectory is the same to the bit."""
     params, targets = _problem()
@@ -107,6 +132,7 @@ LAWS = (
     moves_every_parameter,
     skips_what_has_no_gradient,
     respects_the_rate_of_a_group,
+    moves_less_at_a_lower_rate,
     goes_on_from_its_state,
     owns_its_parameters,
 )

@@ -114,7 +114,9 @@ def many(tmp_path_factory):
 
     with Store.open(folder / "results", create=True) as store:
         session = store.begin_session("now", "here", {})
-        placed = [Placement(c.experiment, dict(c.axes), c.seed, c.id) for c in suite.cells]
+        placed = [
+            Placement(c.experiment, dict(c.axes), c.seed, c.id, keys.of(c)) for c in suite.cells
+        ]
         store.place(suite.name, suite.selection, session, suite.outline(), placed, whole=True)
         store._db.execute("PRAGMA synchronous = OFF")  # the fixture's speed, not what is measured
         for i, cell in enumerate(suite.cells):

@@ -26,7 +26,7 @@ def values(bench):
     ]
 
 
-def test_the_same_cells_twice_are_bit_equal_whatever_runs_beside_them(bench):
+def test_the_same_cells_twice_are_bit_equal_isolated_or_not(bench):
     suite = bench.suite(SUITE % "adam")
     assert bench("run", suite).returncode == 0
     first = values(bench)
@@ -37,11 +37,43 @@ def test_the_same_cells_twice_are_bit_equal_whatever_runs_beside_them(bench):
     assert values(bench) == first
 
 
-def test_two_at_a_time_measure_what_one_at_a_time_does(bench):
+def test_two_at_a_time_measure_what_two_at_a_time_measured_before(bench):
     suite = bench.suite(SUITE % "sgd")
     done = bench("run", suite, "--jobs", "2")
     assert done.returncode == 0, done.stderr
+    first = values(bench)
     assert {row["status"] for row in bench.rows()} == {"ok"}
+    assert bench("run", suite, "--jobs", "2", "--force").returncode == 0
+    assert values(bench) == first
+
+
+def test_equal_cells_of_two_experiments_are_measured_once_for_all_their_metrics(bench):
+    bench.install("faulty", FAULTY)
+    suite = bench.suite(
+        "suite: twins\nseeds: 2\nexperiments:\n"
+        "- {name: a, workload: faulty, metrics: [error], matrix: {workload.size: {x: 1, y: 1}}}\n"
+        "- {name: b, workload: {use: faulty, size: 1}, metrics: [step_time]}\n"
+    )
+    done = bench("run", suite)
+    assert done.returncode == 0, done.stderr
+    assert "2 cells, 2 to run" in done.stdout
+    assert "one configuration, measured once: x, y" in done.stdout
+    rows = {(r["experiment"], r["label"], r["metric"]) for r in bench.rows(part="")}
+    assert rows >= {("a", "x", "error"), ("a", "y", "error"), ("b", "b", "step_time")}
+    assert "2 already measured, 0 to run" in bench("run", suite).stdout
+
+
+def test_the_table_shows_the_records_that_the_run_counted(bench):
+    module = bench.install("faulty", FAULTY)
+    suite = bench.suite("suite: s\nexperiments:\n- {name: e, workload: faulty, metrics: [error]}\n")
+    assert bench("run", suite).returncode == 0
+    module.write_text(FAULTY.replace('print(f"about', 'raise KeyError(f"about'))
+    assert "1 error" in bench("run", suite).stdout
+    module.write_text(FAULTY)
+    again = bench("run", suite)
+    assert again.returncode == 0
+    assert "1 already measured, 0 to run" in again.stdout
+    assert "1 ok" in again.stdout
 
 
 def test_a_metric_added_later_runs_the_missing_pass_only_and_keeps_the_rest(bench):

@@ -1,8 +1,11 @@
 """Runs that are cut off: nothing stays behind, nothing is lost, and the rest is run later."""
 
+import os
 import re
+import shlex
 import signal
 import sqlite3
+import subprocess
 import time
 from pathlib import Path
 
@@ -81,19 +84,41 @@ def test_a_killed_driver_leaves_no_process_and_the_rest_is_run_later(started, tm
     assert _table(resumed.stdout) == _table(undisturbed.stdout)
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_processes_that_a_cell_started_end_with_the_driver(bench, number):
+    bench.install("faulty", FAULTY)
+    suite = bench.suite(SUITE.replace("pause: 0.4", "how: hang"))
+    process = bench.start("run", suite)
+    deadline = time.monotonic() + 120
+    while not (sleepers := _sleepers()):
+        assert time.monotonic() < deadline, process.poll()
+        time.sleep(0.05)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert _all_gone(sleepers)
+
+
+def _sleepers() -> list[psutil.Process]:
+    found = psutil.process_iter(["cmdline"])
+    return [p for p in found if "time.sleep(6543)" in str(p.info["cmdline"])]
+
+
 def test_an_interrupt_stores_the_running_cell_and_prints_the_command_that_resumes(started):
     bench, suite, process = started
     family = _family(process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
-    assert err.strip().endswith(f"interrupted; finish with: python -m sketchbench run {suite}")
+    told, _, command = err.strip().splitlines()[-1].partition("; finish with: ")
+    assert told == "interrupted"
+    assert command.endswith(f"-m sketchbench run {suite}")
     assert "Traceback" not in out + err
     assert _all_gone(family)
     statuses = [row["status"] for row in bench.rows(part="")]
     assert statuses.count("interrupted") == 1
     assert "not run" in statuses
-    again = bench("run", suite)
+    variables = os.environ | {"PYTHONPATH": str(bench.site)}
+    again = subprocess.run(shlex.split(command), cwd=bench.folder, env=variables)
     assert again.returncode == 0
     assert {row["status"] for row in bench.rows()} == {"ok"}
 

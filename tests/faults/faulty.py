@@ -12,6 +12,7 @@ import torch
 from sketchbench import (
     Approximation,
     Diverged,
+    Event,
     Field,
     Score,
     Skip,
@@ -71,6 +72,9 @@ class Faulty(Workload):
 
     def _skip(self, run):
         raise Skip("toys: no data in nowhere; set SKETCHBENCH_DATA")
+
+    def _odd_event(self, run):
+        run.deliver("odd", Event("odd", {"x": torch.ones(1)}))
 
     def _silent(self, run):
         run.deliver = lambda *_, **__: None

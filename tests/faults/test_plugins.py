@@ -72,3 +72,32 @@ def test_a_name_from_a_broken_plugin_says_so(bench):
     done = bench("components", "optimizer/lost")
     assert done.returncode == 2
     assert "in quarantine: broken" in done.stderr
+
+
+def test_hooks_that_end_the_process_are_found_by_the_probe(bench):
+    hook = "\nfrom sketchbench import hookimpl\n@hookimpl\ndef register_tasks():\n    "
+    bench.install("exits", f"import os{hook}os._exit(0)")
+    bench.install("leaves", f"import sys{hook}sys.exit('bye')")
+    bench.install("good", GOOD)
+    done = bench("plugins")
+    assert done.returncode == 0
+    assert "exits  in quarantine: its import ends the process (exit status 0)" in done.stdout
+    assert "leaves  in quarantine: SystemExit: bye" in done.stdout
+    assert "optimizer/good" in done.stdout
+
+
+def test_two_plugins_of_one_name_are_both_left_out(bench):
+    for name in ("one", "two"):
+        bench.install(name, GOOD)
+        entry = bench.site / f"{name}-1.0.dist-info" / "entry_points.txt"
+        entry.write_text(f"[sketchbench]\nshared = {name}\n")
+    lines = bench("plugins").stdout.splitlines()
+    reason = "one and two both have a plugin of this name; uninstall one"
+    assert f"shared  in quarantine: {reason}" in lines
+
+
+def test_what_a_plugin_prints_at_import_is_not_among_the_results(bench):
+    bench.install("chatty", f"print('hello')\n{GOOD}")
+    done = bench("plugins")
+    assert "hello" not in done.stdout
+    assert "hello" in done.stderr

@@ -71,7 +71,7 @@ class Bench:
                 axes = {"sketch": method} | ({} if group is None else {"model": group})
                 for seed, cell in enumerate(by_seed):
                     name = f"{suite}/{selection}/{group}/{method}/{seed}"
-                    placements.append(Placement("main", axes, seed, name))
+                    placements.append(Placement("main", axes, seed, name, f"key of {name}"))
                     cells.append((name, cell if isinstance(cell, Cell) else Cell(cell)))
         axes = outline.pop("axes", None) or {"sketch": list(methods)}
         experiment = {"name": "main", "metrics": [self.entry(m) for m in metrics], "axes": axes}

@@ -116,6 +116,16 @@ def test_the_newest_record_of_a_cell_counts(bench, cell):
     assert bench.table().rows[0].ok == 1
 
 
+def test_a_later_failure_hides_no_sound_record_but_is_told(bench, cell):
+    bench.fill({"a": [{"accuracy": 0.5}], "b": [{"accuracy": 0.6}]})
+    bench.add("toy//None/a/0", cell(status="timeout"))
+    table = bench.table()
+    assert [row.ok for row in table.rows] == [1, 1]
+    assert table.notes == [
+        "measured again and ended in timeout, the earlier record is shown: a, seed 0"
+    ]
+
+
 def test_nan_in_an_ok_record_is_counted_not_dropped(bench, each):
     bench.fill({"a": each("accuracy", 0.5, math.nan, 0.7)})
     mean = bench.table().rows[0].entries[0].mean

@@ -150,13 +150,6 @@ def test_several_sessions_and_machines_are_told(bench, cell):
     ) in bench.text()
 
 
-def test_cells_of_experiments_that_the_suite_lost_are_told(bench, each):
-    bench.fill({"a": each("accuracy", 0.5)})
-    (_, _, outline), *_ = bench.store.outlines()
-    bench.store.place("toy", "", 1, outline | {"experiments": []}, [], whole=False)
-    assert "not shown: 1 cell of experiment 'main', which the suite no longer has" in bench.text()
-
-
 def test_only_the_suite_and_selection_asked_for_are_shown(bench, each):
     bench.fill({"a": each("accuracy", 0.5)}, suite="one", selection="quick")
     bench.fill({"b": each("accuracy", 0.5)}, suite="one")

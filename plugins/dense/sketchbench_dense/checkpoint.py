@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 from sketchbench import ActivationSketch, Field, SketchedModel, Skip
 from sketchbench.autodiff import Plain, blocks, replaced
+
+Buffers = list[dict[str, Tensor | None]]  # those of each module
 
 
 class Checkpoint(ActivationSketch):
@@ -26,7 +28,10 @@ class Checkpoint(ActivationSketch):
     every: int = Field(1, ge=1, description="Neighbouring blocks in one segment.")
 
     def build(self, model: nn.Module, batch_size: int, rng: Generator) -> SketchedModel:
-        """Wrap the model's segments; raise `Skip` for a model without blocks."""
+        """Wrap the model's segments; raise `Skip` for a model without blocks.
+
+        The first step raises `Skip` for a model that takes its sequence of blocks apart.
+        """
         return Plain(checkpointed(model, self.every))
 
 
@@ -41,7 +46,10 @@ def checkpointed(model: nn.Module, every: int = 1) -> nn.Module:
         parent: _segmented(copy.get_submodule(parent), [child for _, child in members], every)
         for parent, members in groupby(found, key=lambda name: name[0])
     }
-    return replaced(copy, swaps)
+    segmented = replaced(copy, swaps)
+    if "" not in swaps:
+        _verify_once(segmented, model)
+    return segmented
 
 
 def _segmented(sequence: nn.Module, names: list[str], every: int) -> nn.Sequential:
@@ -74,21 +82,73 @@ class _Segment(nn.Module):
         return out
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _kept_statistics(self.layers)
+        return nullcontext(), _as_before(self.layers, _cloned_buffers(self.layers))
 
 
 @contextmanager
-def _kept_statistics(layers: nn.Module) -> Iterator[None]:
-    """Let normalisations update copies of their running statistics: they saw this batch once."""
-    norms = [module for module in layers.modules() if isinstance(module, _NormBase)]
-    kept = [module._buffers for module in norms]
-    for module in norms:
-        module._buffers = {
-            name: None if buffer is None else buffer.clone()
-            for name, buffer in module._buffers.items()
-        }
+def _as_before(layers: nn.Module, buffers: Buffers) -> Iterator[None]:
+    """Let layers start from, and update, buffers of their own: the live ones saw this batch."""
+    live = [module._buffers for module in layers.modules()]
+    _lend(layers, [{name: _clone(buffer) for name, buffer in own.items()} for own in buffers])
     try:
         yield
     finally:
-        for module, buffers in zip(norms, kept, strict=True):
-            module._buffers = buffers
+        _lend(layers, live)
+
+
+def _cloned_buffers(module: nn.Module) -> Buffers:
+    return [
+        {name: _clone(buffer) for name, buffer in each._buffers.items()}
+        for each in module.modules()
+    ]
+
+
+def _lend(module: nn.Module, buffers: Buffers) -> None:
+    for each, own in zip(module.modules(), buffers, strict=True):
+        each._buffers = own
+
+
+def _clone(buffer: Tensor | None) -> Tensor | None:
+    return None if buffer is None else buffer.clone()
+
+
+# ---------------------------------------------------------------- models that take layers apart
+
+
+def _verify_once(segmented: nn.Module, original: nn.Module) -> None:
+    """Let the first forward with gradients raise `Skip` if it isn't the original's, to the bit.
+
+    A model with a forward of its own may take its sequence apart (collect what each layer
+    returns, say) where segments have taken the layers' places. Compared are structural copies
+    with buffers of their own, from one random state: what the models hold stays as it is.
+    """
+
+    def verify(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if not torch.is_grad_enabled():
+            return
+        handle.remove()
+        exact = _tried(original, inputs, module.training)
+        try:
+            same = _equal(_tried(module, inputs, module.training), exact)
+        except (AttributeError, IndexError, KeyError, TypeError):
+            same = False
+        # one that doesn't repeat itself has nothing to be compared with
+        if not same and _equal(_tried(original, inputs, module.training), exact):
+            raise Skip(
+                f"checkpoint: {type(original).__name__} takes its nn.Sequential apart instead of "
+                "calling it, so that segments would change what it computes"
+            )
+
+    handle = segmented.register_forward_pre_hook(verify)
+
+
+def _tried(model: nn.Module, inputs: tuple[Any, ...], training: bool) -> Any:
+    twin = replaced(model, {}).train(training)
+    _lend(twin, _cloned_buffers(twin))
+    devices = [x.device for x in inputs if isinstance(x, Tensor) and x.is_cuda]
+    with torch.random.fork_rng(devices), torch.no_grad():
+        return twin(*inputs)
+
+
+def _equal(left: Any, right: Any) -> bool:
+    return torch.allclose(left, right, rtol=0, atol=0, equal_nan=True)

@@ -17,7 +17,8 @@ SCOPE = "Linear layers touched: all, hidden (all but the first), or a list of na
 class ZeroGradient(ActivationSketch):
     """Weight gradients of linear layers are zero, everything else is exact.
 
-    The control of every activation sketch: these layers keep no input at all.
+    The control of every activation sketch: these layers keep no input. That saves memory only
+    where nothing else keeps the same storage; after a ReLU or tanh, it is what these keep.
     """
 
     name = "zero-gradient"

@@ -22,6 +22,7 @@ class MicroBatch(ActivationSketch):
 
     Exact for a loss that is a mean over rows; refused where statistics couple the rows of a
     batch (batch normalisation). Dropout draws other masks than the whole batch would.
+    Recomputing a checkpointed segment comes on top of `bytes`.
     """
 
     name = "micro-batch"
@@ -29,8 +30,8 @@ class MicroBatch(ActivationSketch):
     bytes: int | None = Field(
         None, ge=1, description="Instead of rows: bytes that one may keep for its backward pass."
     )
-    checkpoint: bool = Field(
-        False, description="Checkpoint each block too; recomputing one comes on top of `bytes`."
+    checkpoint: int | None = Field(
+        None, ge=1, description="Blocks per checkpointed segment; null: no checkpointing."
     )
 
     @model_validator(mode="after")
@@ -48,9 +49,9 @@ class MicroBatch(ActivationSketch):
                     f"micro-batch: '{name}' ({type(module).__name__}) keeps statistics of whole "
                     "batches, so micro-batches would not be exact"
                 )
-        return _MicroBatched(
-            checkpointed(model) if self.checkpoint else model, self.rows, self.bytes
-        )
+        if self.checkpoint is not None:
+            model = checkpointed(model, self.checkpoint)
+        return _MicroBatched(model, self.rows, self.bytes)
 
 
 class _MicroBatched:
@@ -64,12 +65,12 @@ class _MicroBatched:
         if self._rows is None:
             assert self._budget is not None
             self._rows = fitting_rows(self.model, inputs, targets, loss, self._budget)
-        total = torch.zeros((), device=inputs.device)
+        parts = []
         for x, y in zip(*(torch.split(t, self._rows) for t in (inputs, targets)), strict=True):
             part = loss(self.model(x), y) * (len(x) / len(inputs))
             part.backward()  # type: ignore[no-untyped-call]
-            total += part.detach()
-        return total
+            parts.append(part.detach())
+        return torch.stack(parts).sum()
 
     def end_epoch(self, loss: float) -> None:
         """Adapt to nothing."""

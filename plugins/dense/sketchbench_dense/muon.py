@@ -79,6 +79,9 @@ class Composite(torch.optim.Optimizer):
             part.step()
         return loss
 
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_parts": self._parts}
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, whose `rule` must be one of the parts'."""
         if param_group.get("rule") not in self._parts:

@@ -122,6 +122,84 @@ def test_dropout_and_statistics_survive_an_interrupted_backward():
     assert {id(b) for b in sketched.buffers()} == {id(b) for b in model.buffers()}
 
 
+def perceptron(normalised):
+    torch.manual_seed(0)
+    layers = [normalised(nn.Linear(16, 16)) for _ in range(4)]
+    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(16, 3))
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("old", [False, True])
+def test_spectral_normalisation_is_exact_to_the_bit(every, old):
+    """Its buffers change in the forward, and the output depends on them."""
+    normalised = nn.utils.spectral_norm if old else nn.utils.parametrizations.spectral_norm
+    model, twin = perceptron(normalised), perceptron(normalised)
+    sketched = Checkpoint(every=every).build(model, 8, Generator())
+    actual, expected = trained(sketched, model), trained(Plain(twin), twin)
+    assert actual.keys() == expected.keys()
+    different = [name for name in expected if not torch.equal(actual[name], expected[name])]
+    assert different == []
+
+
+class Gathering(nn.Module):
+    """Sums what each layer returns; `layers` are found in one of many ways."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.Dropout(0.5)) for _ in "1234")
+        )
+        self.head = nn.Linear(16, 3)
+        self.way = way
+
+    def forward(self, x):
+        x = x.flatten(1)
+        if self.way == "called":
+            return self.head(self.layers(x))
+        if self.way == "indexed":
+            found = [self.layers[index] for index in range(4)]
+        else:
+            found = self.layers if self.way == "iterated" else self.layers.children()
+        total = 0
+        for layer in found:
+            x = layer(x)
+            total = total + x
+        return self.head(total)
+
+
+@pytest.mark.parametrize("way", ["iterated", "indexed", "children"])
+def test_a_model_that_takes_its_sequence_apart_is_skipped(way):
+    torch.manual_seed(0)
+    model = Gathering(way)
+    before, state = copy.deepcopy(dict(model.named_buffers())), torch.get_rng_state()
+    sketched = Checkpoint(every=2).build(model, 8, Generator())
+    with pytest.raises(Skip, match="Gathering takes its nn.Sequential apart"):
+        sketched.accumulate(*next(batches(1)), F.cross_entropy)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(("way", "every"), [("called", 1), ("called", 2), ("iterated", 1)])
+def test_a_model_around_a_sequence_is_exact_to_the_bit(way, every):
+    """Single blocks without layers between them may be iterated over."""
+    torch.manual_seed(0)
+    model = Gathering(way)
+    twin = copy.deepcopy(model)
+    sketched = Checkpoint(every=every).build(model, 8, Generator())
+    actual, expected = trained(sketched, model), trained(Plain(twin), twin)
+    assert [name for name in expected if not torch.equal(actual[name], expected[name])] == []
+
+
+def test_a_model_that_does_not_repeat_itself_is_not_skipped():
+    class Drawing(Gathering):
+        def forward(self, x):
+            return super().forward(x) + torch.randn((), generator=rng)
+
+    rng = Generator().manual_seed(0)
+    sketched = Checkpoint(every=2).build(Drawing("called"), 8, Generator())
+    sketched.accumulate(*next(batches(1)), F.cross_entropy)
+
+
 def test_a_model_without_blocks_is_skipped():
     with pytest.raises(Skip, match=r"checkpoint: .*nn\.Sequential"):
         Checkpoint().build(nn.Linear(2, 2), 8, Generator())

@@ -26,14 +26,14 @@ def batch(rows, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 8, 11, 100])
-@pytest.mark.parametrize("checkpoint", [False, True])
+@pytest.mark.parametrize("checkpoint", [None, 1, 2])
 def test_gradient_is_that_of_the_whole_batch(rows, checkpoint):
     model, twin = perceptron(), perceptron()
     inputs, targets = batch(11)  # 11 = 3 + 3 + 3 + 2: a mean of means would be wrong
     recipe = MicroBatch(rows=rows, checkpoint=checkpoint)
     loss = recipe.build(model, 11, Generator()).accumulate(inputs, targets, F.cross_entropy)
     expected = Plain(twin).accumulate(inputs, targets, F.cross_entropy)
-    torch.testing.assert_close(loss.double(), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(loss, expected, rtol=1e-15, atol=0)
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad, rtol=0, atol=1e-15)  # 11 sums of |g| < 1
 
@@ -45,6 +45,31 @@ def test_one_micro_batch_is_exact_to_the_bit():
     Plain(twin).accumulate(*data, F.cross_entropy)
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(p.grad, q.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_loss_has_the_precision_of_its_parts(dtype):
+    sketched = MicroBatch(rows=3).build(perceptron(dtype), 8, Generator())
+    assert sketched.accumulate(*batch(8, dtype), F.cross_entropy).dtype == dtype
+
+
+def test_checkpoint_counts_the_blocks_of_a_segment():
+    """Segments of two linear layers and ReLUs keep their input and the loss's; single ones all."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(32, 32), nn.ReLU()) for _ in range(6)))
+    data, row_bytes = (torch.randn(10, 32), torch.randn(10, 32)), 4 * 10 * 32
+
+    def kept(checkpoint):
+        sketched = MicroBatch(rows=10, checkpoint=checkpoint).build(model, 10, Generator())
+        return saved_bytes(sketched.model, *data, F.mse_loss) // row_bytes
+
+    assert [kept(every) for every in (None, 1, 2, 3)] == [6 + 1, 5 + 1, 2 + 1, 1 + 1]
+
+
+@pytest.mark.parametrize("checkpoint", [True, 0])
+def test_checkpoint_is_a_count(checkpoint):
+    with pytest.raises(ValidationError, match="checkpoint"):
+        MicroBatch(rows=2, checkpoint=checkpoint)
 
 
 def test_saved_bytes_count_storages_once_without_parameters_and_batch():

@@ -1,6 +1,8 @@
 """Optimizer recipes are torch's optimizers, defaults included."""
 
+import copy
 import inspect
+import pickle
 
 import pytest
 import sketchbench_dense as dense
@@ -109,6 +111,21 @@ def test_muon_returns_the_closures_loss():
     before = params[0].detach().clone()
     assert dense.Muon().build(params).step(closure).item() == before.square().sum().item()
     assert not torch.equal(params[0], before)
+
+
+@needs_muon
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
+def test_a_copy_of_muon_steps_as_the_original_does(copied):
+    params = parameters()
+    optimizer = dense.Muon(lr=0.02, adamw_lr=0.01).build(params)
+    step(optimizer, params, 0)
+    again = copied(optimizer)
+    others = [p for group in again.param_groups for p in group["params"]]
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    for seed in (1, 2):
+        step(optimizer, params, seed)
+        step(again, others, seed)
+    assert same(params, others)
 
 
 @needs_muon
