@@ -219,3 +219,24 @@ def test_a_full_disk_keeps_what_is_stored(tmp_path):
         with pytest.raises(StoreError, match="the disk is full; what was stored is kept"):
             store.add(record("second", log="x" * 100_000))
         assert set(store.newest()) == {"first"}
+
+
+def test_results_on_a_medium_that_cannot_be_written_are_read(tmp_path, monkeypatch):
+    with Store.open(tmp_path, create=True) as store:
+        store.add(record())
+    monkeypatch.setattr("sketchbench.database.os.access", lambda path, mode: False)
+    with Store.open(tmp_path) as store:
+        assert store.newest()["k"].status == "ok"
+        assert [file.name for file in tmp_path.iterdir()] == [FILE]
+        with pytest.raises(StoreError, match="readonly"):
+            store.add(record())
+
+
+def test_a_sound_record_outlives_a_later_failure_that_is_told(store):
+    for status in ("ok", "crash", "timeout"):
+        store.add(record(status=status))
+    found = store.newest()["k"]
+    assert (found.status, found.later) == ("ok", "timeout")
+    store.add(record())
+    assert (store.newest()["k"].status, store.newest()["k"].later) == ("ok", "")
+    assert set(store.durations()) == {"cell-k"}

@@ -74,9 +74,15 @@ def _show(plan: Plan, paper: Plain, derive: Derive | None) -> list[Table]:
         for axis, label in table.labels.items():
             paper.line(f"{axis}: {label}", indent=INDENT)
         dim = {r for r, row in enumerate(table.rows) if row.role == "control"}
-        paper.grid(_leading(table), [_strips(table, i) for i in range(len(table.columns))], dim)
+        filled = [i for i in range(len(table.columns)) if _has_numbers(table, i)]
+        paper.grid(_leading(table), [_strips(table, i) for i in filled], dim)
         paper.notes(table.notes)
     return found
+
+
+def _has_numbers(table: Table, index: int) -> bool:
+    """Whether any method has a value in this column; if none has, its note says enough."""
+    return any(row.entries[index].mean.n for row in table.rows)
 
 
 def _leading(table: Table) -> list[Strip]:

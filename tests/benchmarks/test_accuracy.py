@@ -38,7 +38,8 @@ def test_accuracy_over_five_seeds(bench, task, model, low, high):
     out, err = process.communicate()
     assert process.returncode == 0, out + err
     print(out)
-    bench("export", "results", "--format", "csv", "--output", "out.csv")
+    done = bench("export", "results", "--format", "csv", "--output", "out.csv")
+    assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((bench.folder / "out.csv").open()))
     found = statistics.mean(
         float(row["value"]) for row in rows if row["metric"] == "accuracy" and not row["at"]

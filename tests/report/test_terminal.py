@@ -199,3 +199,13 @@ def test_a_report_imports_neither_torch_nor_scipy(module):
     code = f"import sys, {name}; print({{'torch', 'scipy'}} & sys.modules.keys())"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout == "set()\n", result.stderr
+
+
+def test_a_column_without_any_number_is_left_out_and_noted(bench, each):
+    bench.fill(
+        {"a": each("accuracy", 0.5, 0.6), "b": each("accuracy", 0.7, 0.8)},
+        ["accuracy", "step_time"],
+    )
+    text = bench.text()
+    assert "step_time [" not in text
+    assert "step_time: not measured for a (2 of 2 seeds), b (2 of 2 seeds)" in text

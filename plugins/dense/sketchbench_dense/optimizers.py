@@ -84,7 +84,8 @@ class Adafactor(Optimizer):
     lr: float = Field(1e-2, ge=0, description="Largest relative step size; schedules multiply it.")
     beta2_decay: float = Field(-0.8, le=0, description="The second moment decays by 1 − t^this.")
     eps: tuple[float | None, float] = Field(
-        (None, 1e-3), description="Least root of the second moment (null: machine ε); least RMS of w."
+        (None, 1e-3),
+        description="Least root of the second moment (null: machine ε); least ‖w‖ RMS.",
     )
     d: float = Field(1.0, ge=1, description="Steps whose RMS is larger are clipped to it.")
     weight_decay: float = Field(0.0, ge=0, description="λ: weights shrink by 1 − ηλ a step.")

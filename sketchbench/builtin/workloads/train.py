@@ -36,12 +36,13 @@ EVALUATION_BATCH = 512
 class Train(Workload):
     """Train a model, with or without an activation sketch; score it on held-out data.
 
-    A step is forward, backward and update of one batch; gathering and augmenting it, and
-    evaluation, are outside. A short last batch is dropped, unless it is the only one.
+    Regions: `step` is forward, backward and update of one batch, `adapt` what a sketch does at an
+    epoch's end; gathering and augmenting a batch, and evaluation, are outside. A short last batch
+    is dropped, unless it is the only one.
     """
 
     name = "train"
-    regions = ("step",)
+    regions = ("step", "adapt")
     outcomes = {"test": Predictions, "train": Predictions}
 
     task: Task = Field(description="What is learnt.")
@@ -78,6 +79,11 @@ class Train(Workload):
             )
         if list(self.decay_epochs) != sorted(set(self.decay_epochs)):
             raise ValueError(f"decay_epochs {list(self.decay_epochs)} don't increase")
+        if self.decay_epochs and self.decay_epochs[-1] >= self.epochs:
+            raise ValueError(
+                f"decay_epochs {list(self.decay_epochs)} must all be below epochs {self.epochs}: "
+                "after the last epoch there is nothing to lower"
+            )
         if self.warmup_epochs > self.epochs:
             raise ValueError(
                 f"warmup_epochs {self.warmup_epochs:g} is more than epochs {self.epochs}"
@@ -129,7 +135,8 @@ class Train(Workload):
                     raise Diverged(f"training loss is {mean} at epoch {epoch}")
                 details = {"train_loss": mean, "lr": float(optimizer.param_groups[0]["lr"])}
                 run.deliver("epoch", Event("epoch", details), at=epoch)
-                sketched.end_epoch(mean)
+                with run.region("adapt"):
+                    sketched.end_epoch(mean)
                 run.deliver("test", partial(self._predict, model, test), at=epoch)
                 run.deliver("train", partial(self._predict, model, train), at=epoch)
 

@@ -1,20 +1,50 @@
+import gzip
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 
+from sketchbench import sources
 from sketchbench.builtin import Digits
-from sketchbench.builtin.tasks.digits import _table
+from sketchbench.builtin.tasks import digits
 
 
 def test_the_table_is_what_scikit_learn_loads():
     from sklearn.datasets import load_digits
 
-    images, classes = _table()
+    images, classes = digits._table()
     bunch = load_digits()
     assert (images[:, 0] == bunch.images).all()
     assert (classes == bunch.target).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda table: table.replace(b"5", b"6", 1), "found 1797 rows with"),
+        (lambda table: table[table.index(b"\n") + 1 :], "found 1796 rows with"),
+    ],
+)
+def test_another_table_is_refused_in_one_line(tmp_path, monkeypatch, change, found):
+    source = Path(find_spec("sklearn").origin).parent / "datasets" / "data" / "digits.csv.gz"
+    file = tmp_path / "datasets" / "data" / "digits.csv.gz"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(gzip.compress(change(gzip.decompress(source.read_bytes()))))
+    spec = ModuleSpec("sklearn", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(digits, "find_spec", lambda name: spec)
+    with pytest.raises(RuntimeError) as caught:
+        digits._table()
+    text = str(caught.value)
+    assert text.startswith(f"{file}: expected 1797 rows with SHA-256 {digits.SHA256}; {found}")
+    assert "\n" not in text
+
+
+def test_the_version_of_scikit_learn_is_part_of_every_key():
+    assert "scikit-learn" in sources.digest([])
 
 
 def test_the_splits_are_fixed_and_cover_the_set_once():

@@ -48,29 +48,56 @@ def delivered(seed=0, **fields):
 
 @pytest.mark.parametrize("directions", ["gaussian", "spike"])
 def test_a_dense_sketch_is_unbiased_with_the_variance_of_its_theory(directions):
-    found = delivered(directions=directions)
-    inner = found["inner"]
-    # Var⟨Sx, Sy⟩ = (‖x‖²‖y‖² + ⟨x, y⟩²) / D for Gaussian entries of variance 1/D.
-    spread = ((1 + inner.exact**2) / 16).sqrt()
-    error = (inner.approx - inner.exact).mean(0).abs()
-    assert (error < 4.5 * spread[0] / math.sqrt(800)).all()
-    ratio = (inner.approx - inner.exact).square().mean(0) / spread[0].square()
-    assert ((ratio - 1).abs() < 0.3).all()
+    # Var⟨Sx, Sy⟩ = (‖x‖²‖y‖² + ⟨x, y⟩²) / D for Gaussian entries of variance 1/D; y = x for norms.
+    for found in delivered(directions=directions).values():
+        spread = ((1 + found.exact**2) / 16).sqrt()
+        error = (found.approx - found.exact).mean(0).abs()
+        assert (error < 4.5 * spread[0] / math.sqrt(800)).all()
+        ratio = (found.approx - found.exact).square().mean(0) / spread[0].square()
+        assert ((ratio - 1).abs() < 0.3).all()
 
 
-def test_norms_are_the_squares_on_the_diagonal():
-    found = delivered(repeats=3)
-    norms, inner = found["norms"], found["inner"]
+@pytest.mark.parametrize("directions", ["gaussian", "spike"])
+@pytest.mark.parametrize("vectors", [2, 8, 48])
+def test_relative_errors_are_those_of_theory_for_any_number_of_vectors(directions, vectors):
+    found = delivered(directions=directions, vectors=vectors, size=1000)
+    # √((1 + cos²)/(D cos²)). An error is a mean of 16 products of kurtosis 15 at most: its own is
+    # 3.75, and the root of a mean of 800 squares is off by 4.5·√(2.75/800)/2 = 13 % (one pair is
+    # the worst). A cosine is off by 0.65/√1000, which adds 3 %.
+    for name, expected in (("norms", math.sqrt(2 / 16)), ("inner", math.sqrt(5 / 16))):
+        assert RelativeError()(found[name]) == pytest.approx(expected, rel=0.16), name
+
+
+def test_norms_are_those_of_every_vector():
+    norms = delivered(repeats=3)["norms"]
     assert isinstance(norms, Approximation)
     assert norms.exact.shape == norms.approx.shape == (3, 4)
-    assert inner.exact.shape == inner.approx.shape == (3, 4, 4)
     torch.testing.assert_close(norms.exact, torch.ones(3, 4, dtype=torch.double), rtol=1e-6, atol=0)
-    assert torch.equal(norms.approx, inner.approx.diagonal(dim1=1, dim2=2))
+
+
+def test_inner_products_are_those_of_vectors_at_60_degrees():
+    """Truth: the vectors and the sketch, built by hand."""
+    run, workload = Scripted(), Distortion(sketch=Dense(), size=500, vectors=4, repeats=1)
+    workload.run(run)
+    found = run.delivered["inner"]
+    assert found.exact.shape == found.approx.shape == (1, 6)
+    x = run.watched["inputs"].double()
+    s = Dense().build(500, run.rng("sketch/0"), CPU).matrix.double()
+    pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
+    for pair, (i, j) in enumerate(pairs):
+        y = torch.nn.functional.normalize(x[i] + math.sqrt(3) * x[j], dim=0)
+        inner, sketched = (x[i] @ y).item(), ((s @ x[i]) @ (s @ y)).item()
+        assert found.exact[0, pair].item() == pytest.approx(inner, rel=1e-6)
+        assert found.approx[0, pair].item() == pytest.approx(sketched, rel=1e-4)
+    assert (found.exact - 0.5).abs().max() < 4 / math.sqrt(500)
 
 
 def test_spikes_are_distinct_axes():
-    inner = delivered(repeats=1, directions="spike", size=4)["inner"]
-    assert torch.equal(inner.exact[0], torch.eye(4, dtype=torch.double))
+    run = Scripted()
+    Distortion(sketch=Dense(), size=4, vectors=4, repeats=1, directions="spike").run(run)
+    vectors = run.watched["inputs"]
+    assert torch.equal(vectors @ vectors.mT, torch.eye(4))
+    assert (run.delivered["inner"].exact - 0.5).abs().max() < 1e-15
 
 
 def test_every_draw_is_another_sketch_and_every_seed_other_vectors():

@@ -8,7 +8,7 @@ from torch import nn
 from sketchbench import ActivationSketch, Diverged, Model
 from sketchbench.autodiff import Plain
 from sketchbench.builtin import MLP, Accuracy, Digits, Loss, ResNet20, StepTime, Train
-from sketchbench.run import Enough, Run, Wanted
+from sketchbench.run import Enough, Run, Wanted, places
 
 CPU = torch.device("cpu")
 LOG = []
@@ -160,6 +160,29 @@ def test_the_activation_sketch_gets_the_batch_size_and_each_epochs_loss(train, l
     ]
 
 
+def test_what_a_sketch_does_at_an_epochs_end_is_measured_but_is_no_step(train, log):
+    class Adapting(StepTime):
+        """Wall seconds of adapting."""
+
+        name = "test-adapt-time"
+        regions = ("adapt",)
+
+    class Regions(Run):
+        def region(self, name):
+            log.append(("region", name))
+            return super().region(name)
+
+    run = Regions(CPU, 0, [Wanted(Adapting(), "adapt"), Wanted(Accuracy(), "test")])
+    assert places(Train, Adapting()) == ("adapt",)
+    assert places(Train, StepTime()) == ("step",)
+    train(activation=Logged(), batch_size=1437, epochs=4).run(run)
+    places_of_work = [entry[1] if entry[0] == "region" else entry[0] for entry in log[1:]]
+    assert places_of_work == ["step", "batch", "adapt", "end"] * 4
+    found = {m.metric: m for m in run.measurements()}
+    assert found["test-adapt-time"].parts["occurrences"] == 4 - 2
+    assert found["accuracy"].seconds[-1] == run._worked()
+
+
 def test_an_exact_activation_sketch_changes_no_bit(train, log):
     runs = [Scripted(), Scripted()]
     train().run(runs[0])
@@ -229,6 +252,10 @@ def test_the_cosine_ends_near_zero(train):
         ({"schedule": "step"}, "go together; got schedule 'step' with decay_epochs []"),
         ({"decay_epochs": (3,)}, "go together; got schedule 'constant' with decay_epochs [3]"),
         ({"schedule": "step", "decay_epochs": (3, 2)}, "decay_epochs [3, 2] don't increase"),
+        (
+            {"schedule": "step", "decay_epochs": (1, 3), "epochs": 3},
+            "decay_epochs [1, 3] must all be below epochs 3",
+        ),
         ({"warmup_epochs": 1.5}, "warmup_epochs 1.5 is more than epochs 1"),
         ({"epochs": 0}, "greater than or equal to 1"),
         ({"batching": "none"}, "'shuffled', 'fixed' or 'full'"),
