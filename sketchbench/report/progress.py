@@ -43,6 +43,7 @@ class Progress:
         self._begun = time.monotonic()
         self._running: dict[int, tuple[Job, float, str]] = {}
         self._counts: Counter[str] = Counter()
+        self._reasons: set[str] = set()
         self._note = "starting" if self._todo else ""
         self._head(suite)
 
@@ -82,7 +83,9 @@ class Progress:
         self.records[job.key] = record
         self._counts[record.status] += 1
         done = f"[{len(self.records)}/{len(self._todo)}]"
-        reason = f": {record.reason}" if record.reason else ""
+        told = record.reason in self._reasons
+        self._reasons.add(record.reason)
+        reason = f": {'as above' if told else record.reason}" if record.reason else ""
         left = f", {duration(self._left())} left" if self._left() else ""
         line = f"{done} {_named(job)}  {record.status}{reason}  {record.seconds:.1f} s{left}"
         if not self._live or record.status != "ok":

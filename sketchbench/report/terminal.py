@@ -42,7 +42,7 @@ def show(
 def legend(shown: Sequence[Table]) -> list[str]:
     """Return the lines that explain the signs in the tables shown."""
     entries = [entry for table in shown for row in table.rows for entry in row.entries]
-    changes = [entry.change for entry in entries if entry.change]
+    changes = [entry.change for entry in entries if entry.change and entry.change.n]
     lines = ["n: ok cells of planned ones (seeds); ↑ higher is better, ↓ lower is better"]
     if any(entry.mean.half_width is not None for entry in entries):
         lines.append("±: half-width of the 95 % t interval of the mean over seeds")
