@@ -30,6 +30,7 @@ class Column:
     where: str | None
     unit: str
     direction: str
+    margin: float
     relative: bool
     derived: bool
     recipe: Derived | None = None
@@ -44,6 +45,7 @@ class Column:
             where=entry["where"] or None,
             unit=entry["unit"],
             direction=entry["direction"],
+            margin=entry["margin"],
             relative=entry["relative"],
             derived=derived,
             recipe=derive(entry["metric"]) if derived and derive else None,

@@ -130,7 +130,10 @@ def _entries(
 
 
 def _best(group: Group, column: Column, means: Mapping[str, Mean]) -> set[str]:
-    """Return the methods of the best mean; one that lost a seed, and the control, don't compete."""
+    """Return the methods whose mean is within the metric's margin of the best one.
+
+    A method that lost a seed, and the control, don't compete; where all are that close, none is.
+    """
     competing = {
         method: means[method].value
         for method, by_seed in group.methods.items()
@@ -139,7 +142,9 @@ def _best(group: Group, column: Column, means: Mapping[str, Mean]) -> set[str]:
         and 0 < means[method].n == means[method].of
         and math.isfinite(means[method].value)
     }
-    if len(set(competing.values())) < 2:  # nothing to compare, or all the same
+    if not competing:
         return set()
     best = (max if column.direction == "higher" else min)(competing.values())
-    return {method for method, value in competing.items() if value == best}
+    slack = column.margin * (abs(best) if column.relative else 1.0)
+    found = {method for method, value in competing.items() if abs(value - best) <= slack}
+    return found if len(found) < len(competing) else set()

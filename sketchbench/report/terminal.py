@@ -57,7 +57,10 @@ def legend(shown: Sequence[Table]) -> list[str]:
             f"{' and '.join(kinds)}: to the baseline, paired by seed, with the 95 % t interval"
         )
     if any(entry.best for entry in entries):
-        lines.append("*: best mean; methods that lost a seed, and the control, don't compete")
+        lines.append(
+            "*: best mean, or within the metric's margin of it; methods that lost a seed, and the "
+            "control, don't compete"
+        )
     return lines
 
 

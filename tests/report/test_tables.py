@@ -77,6 +77,12 @@ def test_a_method_that_lost_a_seed_does_not_compete(bench, cell, each):
     assert [row.entries[0].best for row in bench.table().rows] == [False, True, False]
 
 
+def test_means_within_the_margin_of_the_best_are_as_good(bench, each):
+    values = {"a": 0.900, "b": 0.905, "c": 0.8, "d": 0.889}
+    bench.fill({method: each("accuracy", value, value) for method, value in values.items()})
+    assert [row.entries[0].best for row in bench.table().rows] == [True, True, False, False]
+
+
 def test_nothing_is_best_where_all_are_equal(bench, each):
     bench.fill({"a": each("accuracy", 0.5), "b": each("accuracy", 0.5)})
     assert not any(row.entries[0].best for row in bench.table().rows)
