@@ -56,16 +56,19 @@ class Isolated:
     """Starts children and reports how they end; a context manager that leaves none behind."""
 
     def __init__(self, device: str, quarantined: Mapping[str, str]) -> None:
-        os.environ[preload.DRIVER] = str(os.getpid())
-        os.environ[preload.QUARANTINED] = json.dumps(dict(quarantined))
         served = device != "cuda" and hasattr(os, "fork")
-        os.environ[preload.SERVED] = "yes" if served else "no"
-        if not served:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            self._context: Any = multiprocessing.get_context("spawn")
-        else:
-            self._context = multiprocessing.get_context("forkserver")
+        self._variables = {
+            preload.DRIVER: str(os.getpid()),
+            preload.SERVED: "yes" if served else "no",
+            preload.QUARANTINED: json.dumps(dict(quarantined)),
+        }
+        if served:
+            self._context: Any = multiprocessing.get_context("forkserver")
             self._context.set_forkserver_preload([preload.__name__])
+        else:
+            workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            self._variables["CUBLAS_WORKSPACE_CONFIG"] = workspace
+            self._context = multiprocessing.get_context("spawn")
         self._folder = tempfile.TemporaryDirectory(prefix="sketchbench-")
         self._count = 0
         self._children: list[Child] = []
@@ -90,7 +93,7 @@ class Isolated:
         process = self._context.Process(
             target=worker.child, args=(sender, request | {"log": str(log)})
         )
-        with _without_main():
+        with _without_main(), _variables(self._variables):
             process.start()
         sender.close()
         now = time.monotonic()
@@ -135,6 +138,21 @@ class Isolated:
         child.process.join()
         child.pipe.close()
         self._children.remove(child)
+
+
+@contextlib.contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for what is started meanwhile, and for nothing else."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager
