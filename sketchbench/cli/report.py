@@ -6,19 +6,13 @@ from pathlib import Path
 
 import click
 
+from sketchbench.cli.selection import RESULTS
 from sketchbench.cli.telling import fail, one_line, resolver, told
 
 
 @click.command(name="report")
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    envvar="SKETCHBENCH_RESULTS",
-    default=Path("results"),
-    show_default=True,
-    help="Folder of the results, where TARGET is a suite.",
-)
+@RESULTS
 def command(target: Path, results: Path) -> None:
     """Show the results of TARGET: a suite file, or a results folder or file for all in it.
 
