@@ -48,20 +48,6 @@ def statuses(placements: Iterable[Placement], records: Mapping[str, Record]) -> 
     return {status: counts[status] for status in order if counts[status]}
 
 
-def summary(placements: Iterable[Placement], records: Mapping[str, Record]) -> list[str]:
-    """Return the closing lines of a run: cells by status, then each failure's reason once."""
-    counts = statuses(placements, records)
-    lines = [f"{cells(sum(counts.values()))}: " + (spell(counts) or "none")]
-    failed: Counter[tuple[str, str]] = Counter()
-    for cell in dict.fromkeys(placement.cell for placement in placements):
-        if cell in records and records[cell].status != "ok":
-            failed[records[cell].status, one_line(records[cell].reason)] += 1
-    return lines + [
-        f"  {status} × {count}" + (f": {reason}" if reason else "")
-        for (status, reason), count in failed.most_common()
-    ]
-
-
 def spell(counts: Mapping[str, int]) -> str:
     """Phrase counts by status: `12 ok, 2 nan, 1 not run`."""
     return ", ".join(f"{count} {status}" for status, count in counts.items())

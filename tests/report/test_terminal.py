@@ -181,16 +181,6 @@ def test_a_console_without_unicode_gets_ascii(bench, each, tmp_path):
     assert "?" in text
 
 
-def test_a_runs_summary_counts_statuses_and_reasons(bench, cell, each):
-    lost = [cell(status="nan", reason="loss is nan")] * 2 + [cell(run=False)]
-    bench.fill({"a": each("accuracy", 0.5, 0.6), "b": lost})
-    (plan,) = plans.plans(bench.store)
-    assert plans.summary(plan.placements, plan.records) == [
-        "5 cells: 2 ok, 2 nan, 1 not run",
-        "  nan × 2: loss is nan",
-    ]
-
-
 @pytest.mark.parametrize("module", [p.stem for p in Path(plans.__file__).parent.glob("*.py")])
 def test_a_report_imports_neither_torch_nor_scipy(module):
     if module == "progress":  # belongs to running
