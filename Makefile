@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test nightly benchmarks clean
+.PHONY: run test nightly benchmarks gpu-check clean
 
 run: $(STAMP)
 	$(BIN)/sketchbench run suites/quickstart.yaml
@@ -21,6 +21,12 @@ nightly: $(STAMP)
 
 benchmarks: $(STAMP)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+
+# Every CUDA path on a GPU; its findings go to docs/gpu.md. Without a GPU it stops at once.
+gpu-check: $(STAMP)
+	@$(BIN)/python tests/gpu/check.py --probe
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[gpu]'
+	$(BIN)/python tests/gpu/check.py
 
 $(STAMP): requirements.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -m venv .venv

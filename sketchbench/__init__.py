@@ -16,25 +16,29 @@ if TYPE_CHECKING:
 
     from sketchbench.kinds import (
         ActivationSketch,
-        CovarianceEstimate,
         CovarianceSketch,
         Derived,
         GradientSketch,
-        LinearSketch,
-        Measured,
-        Meter,
         Metric,
         Model,
         Optimizer,
         Probe,
         Score,
         Shapes,
-        SketchedModel,
         Split,
         Task,
         Workload,
     )
     from sketchbench.outcomes import Approximation, Event, Predictions
+    from sketchbench.protocols import (
+        CovarianceEstimate,
+        LinearSketch,
+        Measured,
+        Meter,
+        Missing,
+        SketchedModel,
+        Watched,
+    )
     from sketchbench.run import Diverged, Run, Skip
 
 __version__ = "0.1.0"
@@ -53,6 +57,7 @@ __all__ = [
     "Measured",
     "Meter",
     "Metric",
+    "Missing",
     "Model",
     "Optimizer",
     "Predictions",
@@ -64,6 +69,7 @@ __all__ = [
     "Skip",
     "Split",
     "Task",
+    "Watched",
     "Workload",
     "hookimpl",
 ]
@@ -71,6 +77,15 @@ __all__ = [
 _ROOMS = {
     "pydantic": ("Field",),
     "sketchbench.outcomes": ("Approximation", "Event", "Predictions"),
+    "sketchbench.protocols": (
+        "CovarianceEstimate",
+        "LinearSketch",
+        "Measured",
+        "Meter",
+        "Missing",
+        "SketchedModel",
+        "Watched",
+    ),
     "sketchbench.run": ("Diverged", "Run", "Skip"),
 }
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 from pydantic import BeforeValidator
 from torch import Generator, Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -17,7 +18,8 @@ Module = TypeVar("Module", bound=nn.Module)
 @contextmanager
 def seeded(rng: Generator) -> Iterator[None]:
     """Seed torch's global CPU generator from `rng` inside the block; restore it afterwards."""
-    seed = int(torch.randint(2**63 - 1, (), generator=rng))
+    with _disable_current_modes():  # a mode may count this draw, or give it no value (fake tensors)
+        seed = int(torch.randint(2**63 - 1, (), generator=rng))
     state = torch.default_generator.get_state()
     torch.default_generator.manual_seed(seed)
     try:
@@ -37,7 +39,7 @@ class Plain:
     ) -> Tensor:
         """Add the batch's gradients to `.grad`; return its mean loss, detached."""
         mean = loss(self.model(inputs), targets)
-        mean.backward()  # type: ignore[no-untyped-call]
+        mean.backward()
         return mean.detach()
 
     def end_epoch(self, loss: float) -> None:

@@ -6,11 +6,11 @@ import os
 import sqlite3
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "results.sqlite"
 
 _TABLES = """
@@ -27,7 +27,8 @@ CREATE TABLE measurements (
     record INTEGER NOT NULL, metric TEXT NOT NULL, place TEXT NOT NULL, value REAL,
     unit TEXT NOT NULL, direction TEXT NOT NULL, margin REAL NOT NULL, relative INTEGER NOT NULL,
     session INTEGER NOT NULL, source TEXT NOT NULL, parts TEXT NOT NULL, at TEXT NOT NULL,
-    samples TEXT NOT NULL, seconds TEXT NOT NULL, PRIMARY KEY (record, metric, place)
+    samples TEXT NOT NULL, seconds TEXT NOT NULL, why TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (record, metric, place)
 );
 CREATE TABLE outlines (
     suite TEXT NOT NULL, selection TEXT NOT NULL, session INTEGER NOT NULL, outline TEXT NOT NULL,
@@ -40,15 +41,20 @@ CREATE TABLE placements (
 ) WITHOUT ROWID;
 """
 
+_UPGRADES: Mapping[int, Sequence[str]] = {  # from each earlier schema to the next
+    1: ("ALTER TABLE measurements ADD COLUMN why TEXT NOT NULL DEFAULT ''",),
+}
+
 
 class StoreError(Exception):
     """The results can't be read or written; the text says which file, why, and what to do."""
 
 
 def connect(folder: Path, *, create: bool) -> tuple[sqlite3.Connection, Path]:
-    """Open the results file of a folder (or the file itself), made if `create`.
+    """Open the results file of a folder (or the file itself), made or upgraded if `create`.
 
-    Raises `StoreError` where it is missing, newer than this version, foreign or damaged.
+    Without `create` a file of an earlier schema stays as it is. Raises `StoreError` where the file
+    is missing, newer than this version, foreign or damaged.
     """
     path = folder if folder.suffix == ".sqlite" else folder / FILE
     if not create and not path.exists():
@@ -68,6 +74,8 @@ def connect(folder: Path, *, create: bool) -> tuple[sqlite3.Connection, Path]:
             _create(connection, path, create)
         if create:
             _log_ahead(connection)
+            if version < SCHEMA:
+                _upgrade(connection)
         return connection, path
 
 
@@ -90,6 +98,22 @@ def _create(connection: sqlite3.Connection, path: Path, create: bool) -> None:
     if version == 0 and (tables or not create):
         connection.close()
         raise StoreError(f"{path}: not a results file of sketchbench; name another with --results")
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Bring an earlier schema up to this one, or leave it whole; another process may be faster."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        for earlier, statements in _UPGRADES.items():
+            for statement in statements if earlier >= version else ():
+                connection.execute(statement)
+        if version < SCHEMA:
+            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()  # which takes back what was begun
+        raise
 
 
 def _log_ahead(connection: sqlite3.Connection) -> None:

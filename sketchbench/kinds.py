@@ -9,8 +9,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from sketchbench.protocols import (
+    CovarianceEstimate,
+    LinearSketch,
+    Measured,
+    Meter,
+    SketchedModel,
+)
 from sketchbench.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -18,55 +25,6 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from sketchbench.run import Run
-
-    Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-# ---------------------------------------------------------------- what is built
-
-
-class LinearSketch(Protocol):
-    """A linear map S: Rᴺ → Rᴰ with E‖Sx‖² = ‖x‖²."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(D, N)."""
-
-    def apply(self, x: Tensor) -> Tensor:
-        """Map x (..., N) to Sx (..., D)."""
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        """Map y (..., D) to Sᵀy (..., N)."""
-
-
-class CovarianceEstimate(Protocol):
-    """A running estimate of C = Σ aaᵀ over the rows a seen so far."""
-
-    def update(self, rows: Tensor) -> None:
-        """Absorb rows (m, d)."""
-
-    def dense(self) -> Tensor:
-        """Return the estimate (d, d); for tests and small d."""
-
-    def power(self, x: Tensor, exponent: float, ridge: float) -> Tensor:
-        """Return (C + ridge·I)^exponent x for x (d, n)."""
-
-
-class SketchedModel(Protocol):
-    """A model that keeps something cheaper than activations for its backward pass."""
-
-    @property
-    def model(self) -> nn.Module:
-        """The module to train and to evaluate; its parameters are the original's, by identity."""
-
-    def accumulate(self, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
-        """Run forward and backward of one batch; return its mean loss, detached.
-
-        Gradients are added to `.grad`, so the caller clears them before each step.
-        """
-
-    def end_epoch(self, loss: float) -> None:
-        """Adapt to the epoch's mean training loss (rank schedules)."""
 
 
 # ---------------------------------------------------------------- three families of sketch
@@ -112,7 +70,15 @@ class Optimizer(Recipe):
 
     @abstractmethod
     def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Return the optimizer of `params`."""
+        """Return the optimizer of `params`.
+
+        Its attribute `state_parts`, if it has one, maps keys of its state to the parts in which
+        memory is reported (`sketch`, `graft`, `momentum`, …); other keys are the `rest`.
+        """
+
+    def state_bytes(self, params: Sequence[nn.Parameter]) -> Mapping[str, int] | None:
+        """Return the bytes of state after a full period by part, if it declares them."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -156,6 +122,16 @@ class Task(Recipe):
         """Augment one training batch (n, ...); the identity unless a task says otherwise."""
         return inputs
 
+    def blank(self, split: Literal["train", "test"]) -> Split:
+        """Return a split of the right shapes and types whose values mean nothing.
+
+        What a prediction of memory needs of the data; overridden where no data need be read.
+        """
+        import torch
+
+        found = self.load(split)
+        return Split(torch.zeros_like(found.inputs), torch.zeros_like(found.targets))
+
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss over the batch, a scalar."""
@@ -188,23 +164,15 @@ class Metric(Recipe):
     relative: ClassVar[bool] = False
 
 
-class Meter(Protocol):
-    """An instrument that the run opens once a region, however many probes read it."""
-
-    def __init__(self, device: torch.device) -> None: ...
-
-    def start(self) -> None:
-        """Begin a reading."""
-
-    def stop(self) -> Any:
-        """End it and return what was read."""
-
-
 class Probe(Metric):
-    """Measures a resource over a region (time, memory) by reading a meter."""
+    """Measures a resource over a region (time, memory) by reading a meter.
+
+    `breakdown` says that the parts add up to the value: reports then show them in columns.
+    """
 
     regions: ClassVar[tuple[str, ...]] = ("step",)
     stage: ClassVar[Literal["result", "audit"]] = "result"
+    breakdown: ClassVar[bool] = False
     meter: ClassVar[type[Meter]]
 
     @abstractmethod
@@ -213,7 +181,10 @@ class Probe(Metric):
 
     @abstractmethod
     def summarise(self, readings: Sequence[Any]) -> Mapping[str, float]:
-        """Return `value` and named parts from the readings of all counted occurrences."""
+        """Return `value` and named parts from the readings of all counted occurrences.
+
+        Raises `Missing` where it can't be had on this machine.
+        """
 
 
 class Score(Metric):
@@ -224,19 +195,6 @@ class Score(Metric):
     @abstractmethod
     def __call__(self, outcome: Any) -> float:
         """Return the outcome's value."""
-
-
-class Measured(Protocol):
-    """What a derived metric may read of a record; `where` defaults to `test`."""
-
-    def value(self, metric: str, where: str | None = None) -> float | None:
-        """Return the value of `metric`, or None where it wasn't measured."""
-
-    def direction(self, metric: str, where: str | None = None) -> str | None:
-        """Return `lower` or `higher`, whichever is better, or None where it wasn't measured."""
-
-    def curve(self, metric: str, where: str | None = None) -> Sequence[tuple[float, float, float]]:
-        """Return (at, value, seconds of measured work until then) for each delivery."""
 
 
 class Derived(Metric):
@@ -253,7 +211,10 @@ class Derived(Metric):
     def derive(
         self, cell: Measured, baseline: Measured | None = None, control: Measured | None = None
     ) -> float | None:
-        """Return the value, or None where it is undefined (a target never reached)."""
+        """Return the value, or None where it is undefined (a target never reached).
+
+        Raises `Missing` with a reason where what it needs could not be had.
+        """
 
 
 class Workload(Recipe):

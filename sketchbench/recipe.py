@@ -57,6 +57,11 @@ class Recipe(BaseModel):
         """Steps after which this recipe's work repeats (a preconditioner renewed every ten)."""
         return 1
 
+    @property
+    def changing(self) -> bool:
+        """Whether what it keeps in memory changes over time (a rank schedule)."""
+        return False
+
     def config(self) -> dict[str, Any]:
         """Return the JSON form, defaults and `use` included; validating it gives this recipe."""
         return self.model_dump(mode="json", serialize_as_any=True)

@@ -33,6 +33,7 @@ class Measurement:
     seconds: Sequence[float] = ()
     session: int = 0
     source: str = ""  # digest of the package that the metric comes from
+    why: str = ""  # why there is no value (which is then NaN)
 
     @classmethod
     def of(cls, metric: Metric, where: str, value: float, **rest: Any) -> Self:

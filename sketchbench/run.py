@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from sketchbench.kinds import Derived, Meter, Metric, Probe, Score, Workload
+from sketchbench.kinds import Derived, Metric, Probe, Score, Workload
 from sketchbench.measure import Clock
 from sketchbench.outcomes import Event
+from sketchbench.protocols import Meter, Missing, Watched
 from sketchbench.records import Measurement
 
 if TYPE_CHECKING:
@@ -82,14 +83,17 @@ class Run:
         stage: Literal["result", "audit"] = "result",
         period: int = 1,
         notify: Callable[[dict[str, Any]], None] = lambda news: None,
+        changing: bool = False,
+        warmup: int = WARMUP,
     ) -> None:
         self.device = device
         self.seed = seed
         self.stage = stage
         self.events: list[dict[str, Any]] = []
-        self.watched: dict[str, Any] = {}
+        self.watched = Watched()
+        self._changing = changing
         self._notify = notify
-        self._warmup = math.ceil(WARMUP / period) * period
+        self._warmup = math.ceil(warmup / period) * period
         self._period = period
         self._scores = [w for w in wanted if isinstance(w.metric, Score)]
         self._curves: dict[tuple[str, str], _Curve] = {}
@@ -118,8 +122,17 @@ class Run:
         inputs: Tensor | Sequence[Tensor] | None = None,
     ) -> None:
         """Name what memory belongs to; meters that account for bytes by owner read it."""
-        named = {"model": model, "optimizer": optimizer, "inputs": inputs}
-        self.watched |= {key: value for key, value in named.items() if value is not None}
+        if model is not None:
+            self.watched.model = model
+        if optimizer is not None:
+            self.watched.optimizer = optimizer
+        if inputs is not None:
+            self.watched.inputs = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)  # type: ignore[assignment]
+
+    def changed(self) -> None:
+        """Say that memory may have changed (a rank did): an audit measures the next period too."""
+        for region in self._regions.values():
+            region.measure_again(self._period)
 
     def deliver(self, name: str, outcome: Any, at: float | None = None) -> None:
         """Hand over an outcome, or a function that makes it if a score asks for it.
@@ -159,34 +172,61 @@ class Run:
         ]
         return curves + probed
 
+    def readings(self, region: str, meter: type[Meter]) -> list[Any]:
+        """Return what a meter read of each counted occurrence of a region."""
+        found = self._regions.get(region)
+        counted = found.counted(self._warmup, self._period) if found else []
+        return [reading[meter] for reading in counted if meter in reading]
+
     def _open(self, name: str) -> Region:
         meters = {w.metric.meter for w in self._probes if w.where == name}  # type: ignore[attr-defined]
         if self.stage == "result":
             meters.add(Clock)
-        done = self._seen_enough if name in self._audited else None
-        return Region({kind: kind(self.device) for kind in meters}, done)
+        opened = {kind: kind(self.device, self.watched) for kind in meters}
+        if self.stage == "result":
+            return Region(opened)
+        return Region(opened, self._warmup + self._period, self._seen_enough)
 
     def _worked(self) -> float:
         """Return the wall seconds of measured work so far: evaluation and logging are outside."""
         return sum(region.wall for region in self._regions.values())
 
     def _seen_enough(self) -> None:
-        needed = self._warmup + self._period
-        if all(
-            name in self._regions and len(self._regions[name].readings) >= needed
-            for name in self._audited
+        if not self._changing and all(
+            name in self._regions and self._regions[name].done for name in self._audited
         ):
             raise Enough
 
 
 class Region:
-    """A named stretch of work; entering it opens each meter once, leaving it reads them."""
+    """A named stretch of work; entering it opens each meter once, leaving it reads them.
 
-    def __init__(self, meters: dict[Any, Meter], done: Callable[[], None] | None = None) -> None:
+    With `left`, so many occurrences are measured, and the rest aren't until memory changes.
+    """
+
+    def __init__(
+        self,
+        meters: dict[Any, Meter],
+        left: float = math.inf,
+        measured: Callable[[], None] = lambda: None,
+    ) -> None:
         self.readings: list[dict[Any, Any]] = []
         self.wall = 0.0
-        self._meters = tuple(meters.items())
-        self._done = done
+        self._all = tuple(meters.items())
+        self._meters = self._all
+        self._left = left if meters else 0
+        self._measured = measured
+
+    @property
+    def done(self) -> bool:
+        """Whether every occurrence that was asked for has been measured."""
+        return self._left == 0
+
+    def measure_again(self, period: int) -> None:
+        """Measure at least the next `period` occurrences."""
+        if self._all:
+            self._left = max(self._left, period)
+            self._meters = self._all
 
     def __enter__(self) -> None:
         for _, meter in self._meters:
@@ -196,13 +236,15 @@ class Region:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         readings = {name: meter.stop() for name, meter in reversed(self._meters)}
-        if error is not None:
+        if error is not None or not self._meters:
             return
         self.readings.append(readings)
         if Clock in readings:
             self.wall += readings[Clock].wall
-        if self._done:
-            self._done()
+        self._left -= 1
+        if self._left == 0:
+            self._meters = ()
+        self._measured()
 
     def counted(self, warmup: int, period: int) -> list[dict[Any, Any]]:
         """Return the readings after the warm-up, in whole periods; all where there are too few."""
@@ -236,13 +278,18 @@ def _probed(wanted: Wanted, counted: list[dict[Any, Any]]) -> Measurement:
     probe = wanted.metric
     assert isinstance(probe, Probe)
     readings = [reading[probe.meter] for reading in counted]
-    summary = {part: float(value) for part, value in probe.summarise(readings).items()}
+    try:
+        summary = {part: float(value) for part, value in probe.summarise(readings).items()}
+        samples = [float(probe.sample(reading)) for reading in readings]
+    except Missing as reason:
+        why = " ".join(str(reason).split())
+        return Measurement.of(probe, wanted.where, math.nan, why=why)
     return Measurement.of(
         probe,
         wanted.where,
         summary.pop("value"),
         parts=summary | {"occurrences": float(len(readings))},
-        samples=[float(probe.sample(reading)) for reading in readings],
+        samples=samples,
     )
 
 

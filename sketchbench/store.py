@@ -18,6 +18,9 @@ from sketchbench.records import Measurement, Placement, Record, Session
 
 __all__ = ["FILE", "SCHEMA", "Measurement", "Placement", "Record", "Session", "Store", "StoreError"]
 
+_DESCRIBED = "metric, place, value, unit, direction, margin, relative, session, source"
+_SERIES = "parts, at, samples, seconds"
+
 
 class Store:
     """An open results file; use it as a context manager."""
@@ -119,7 +122,8 @@ class Store:
                 ),
             ).lastrowid
             self._db.executemany(
-                "INSERT INTO measurements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO measurements (record, {_DESCRIBED}, {_SERIES}, why)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (_row(row, m, record.session) for m in record.measurements),
             )
 
@@ -135,8 +139,9 @@ class Store:
         log, parts, samples.
         """
         texts = "'{}', '[]', ''" if light else "r.config, r.events, r.log"
-        series = "'{}', '[]', '[]', '[]'" if light else "parts, at, samples, seconds"
+        series = "'{}', '[]', '[]', '[]'" if light else _SERIES
         with told(self.path):
+            why = "why" if self._has_reasons() else "''"
             self._choose(keys)
             rows = self._db.execute(
                 "SELECT r.id, r.key, r.cell, r.session, r.status, r.reason, r.started, r.seconds,"
@@ -145,12 +150,19 @@ class Store:
             ).fetchall()
             measured: dict[int, list[Measurement]] = {}
             for row in self._db.execute(
-                "SELECT record, metric, place, value, unit, direction, margin, relative, session,"
-                f" source, {series} FROM chosen JOIN measurements ON record = id"
-                " ORDER BY measurements.rowid"
+                f"SELECT record, {_DESCRIBED}, {series}, {why} FROM chosen"
+                " JOIN measurements ON record = id ORDER BY measurements.rowid"
             ):
                 measured.setdefault(row[0], []).append(_measurement(row))
         return {row[1]: _record(row, measured.get(row[0], [])) for row in rows}
+
+    def _has_reasons(self) -> bool:
+        """Whether the file has schema 2 by now: one opened for reading isn't upgraded."""
+        return bool(
+            self._db.execute(
+                "SELECT count(*) FROM pragma_table_info('measurements') WHERE name = 'why'"
+            ).fetchone()[0]
+        )
 
     def _choose(self, keys: Iterable[str] | None) -> None:
         """Fill the table `chosen` with the record that counts, and the last, of each key."""
@@ -232,22 +244,8 @@ def _record(row: Sequence[Any], measured: list[Measurement]) -> Record:
 
 
 def _measurement(row: Sequence[Any]) -> Measurement:
-    (
-        _,
-        metric,
-        where,
-        value,
-        unit,
-        direction,
-        margin,
-        relative,
-        session,
-        source,
-        parts,
-        at,
-        samples,
-        seconds,
-    ) = row
+    _, metric, where, value, unit, direction, margin, relative, session, source, *rest = row
+    parts, at, samples, seconds, why = rest
     return Measurement(
         metric=metric,
         where=where,
@@ -262,6 +260,7 @@ def _measurement(row: Sequence[Any]) -> Measurement:
         at=_load(at),
         samples=_load(samples),
         seconds=_load(seconds),
+        why=why,
     )
 
 
@@ -272,7 +271,7 @@ def _load(text: str) -> Any:
 def _row(record: int | None, m: Measurement, session: int) -> tuple[Any, ...]:
     described = (m.metric, m.where, m.value, m.unit, m.direction, m.margin, m.relative)
     series = (_dump(m.parts), _dump(m.at), _dump(m.samples), _dump(m.seconds))
-    return (record, *described, m.session or session, m.source, *series)
+    return (record, *described, m.session or session, m.source, *series, m.why)
 
 
 def _dump(value: Any) -> str:

@@ -1,7 +1,11 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import Generator, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sketchbench.autodiff import Plain, blocks, flatten, linear_layers, replaced, seeded, unflatten
 
@@ -45,6 +49,29 @@ def test_the_global_generator_is_restored_also_after_an_error():
     with pytest.raises(KeyError):
         failing()
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_seed_is_the_generators_next_number():
+    expected = int(torch.randint(2**63 - 1, (), generator=Generator().manual_seed(3)))
+    with seeded(Generator().manual_seed(3)):
+        assert torch.initial_seed() == expected
+
+
+def test_the_seed_is_the_same_on_fake_tensors_and_no_mode_sees_it_drawn():
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            calls.append(function)
+            return function(*args, **(kwargs or {}))
+
+    seeds, calls = [], []
+    for mode in (nullcontext(), FakeTensorMode(), Seen()):
+        rng, before = Generator().manual_seed(3), torch.get_rng_state()
+        with mode, seeded(rng):
+            seeds.append(torch.initial_seed())
+        seeds.append(int(torch.randint(100, (), generator=rng)))
+        assert torch.equal(before, torch.get_rng_state())
+    assert seeds == seeds[:2] * 3
+    assert calls == []
 
 
 # ---------------------------------------------------------------- Plain

@@ -27,6 +27,7 @@ ACCURACY = Measurement(
     session=1,
     source="abc",
 )
+MISSING = Measurement("peak", "step", math.nan, "bytes", "lower", 0.01, True, why="no compiler")
 
 
 def record(key="k", status="ok", **fields) -> Record:
@@ -92,6 +93,14 @@ def test_a_light_reading_leaves_the_samples_out(store):
     assert light.value("accuracy") == ACCURACY.value
     assert light.measurements[0].source == "abc"
     assert not light.measurements[0].samples
+
+
+def test_a_missing_value_keeps_its_reason(store):
+    store.add(record(measurements=[ACCURACY, MISSING]))
+    for light in (False, True):
+        kept, missing = store.newest(["k"], light=light)["k"].measurements
+        assert math.isnan(missing.value)
+        assert (kept.why, missing.why) == ("", "no compiler")
 
 
 def test_plain_reading_prefers_the_test_split():

@@ -6,15 +6,30 @@ from collections.abc import Sequence
 
 from sketchbench import Metric, Model, Task, Workload, hookimpl
 from sketchbench.builtin.metrics.approximation import RelativeError
+from sketchbench.builtin.metrics.flops import BuildFlops, StepFlops
+from sketchbench.builtin.metrics.memory import (
+    ActivationBytes,
+    AllocatedBytes,
+    DeviceTotalBytes,
+    PeakBytes,
+    RequestedBytes,
+    ReservedBytes,
+    SketchBytes,
+    StateBytes,
+    WorkspaceBytes,
+)
 from sketchbench.builtin.metrics.predictions import Accuracy, Loss
 from sketchbench.builtin.metrics.target import TimeToTarget
 from sketchbench.builtin.metrics.timing import BuildTime, StepTime
 from sketchbench.builtin.models.hybrid_cnn import HybridCNN
 from sketchbench.builtin.models.mlp import MLP
 from sketchbench.builtin.models.resnet import ResNet20
+from sketchbench.builtin.models.transformer import GPT
 from sketchbench.builtin.tasks.cifar10 import CIFAR10
 from sketchbench.builtin.tasks.digits import Digits
 from sketchbench.builtin.tasks.mnist import MNIST
+from sketchbench.builtin.tasks.text import TinyShakespeare
+from sketchbench.builtin.tasks.tokens import RandomTokens
 from sketchbench.builtin.workloads.distortion import Distortion
 from sketchbench.builtin.workloads.train import Train
 
@@ -22,19 +37,37 @@ from sketchbench.builtin.workloads.train import Train
 @hookimpl
 def register_tasks() -> Sequence[type[Task]]:
     """Return the built-in tasks."""
-    return [CIFAR10, Digits, MNIST]
+    return [CIFAR10, Digits, MNIST, RandomTokens, TinyShakespeare]
 
 
 @hookimpl
 def register_models() -> Sequence[type[Model]]:
     """Return the built-in models."""
-    return [HybridCNN, MLP, ResNet20]
+    return [GPT, HybridCNN, MLP, ResNet20]
 
 
 @hookimpl
 def register_metrics() -> Sequence[type[Metric]]:
     """Return the built-in metrics."""
-    return [Accuracy, BuildTime, Loss, RelativeError, StepTime, TimeToTarget]
+    return [
+        Accuracy,
+        ActivationBytes,
+        AllocatedBytes,
+        BuildFlops,
+        BuildTime,
+        DeviceTotalBytes,
+        Loss,
+        PeakBytes,
+        RelativeError,
+        RequestedBytes,
+        ReservedBytes,
+        SketchBytes,
+        StateBytes,
+        StepFlops,
+        StepTime,
+        TimeToTarget,
+        WorkspaceBytes,
+    ]
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-COMMANDS = ("run", "plan", "report", "export", "components", "plugins")
+COMMANDS = ("run", "plan", "predict", "audit", "report", "export", "components", "plugins")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -143,3 +143,13 @@ def same_call() -> str:
 def _on_path(program: str) -> bool:
     found = shutil.which(os.path.basename(program))
     return found is not None and os.path.realpath(found) == os.path.realpath(program)
+
+
+def device_bytes(kind: str) -> int | None:
+    """Return the memory of the device that cells run on, in bytes; None where it isn't known."""
+    import psutil
+    import torch
+
+    if kind == "cpu":
+        return int(psutil.virtual_memory().total)
+    return int(torch.cuda.get_device_properties(0).total_memory)

@@ -210,6 +210,8 @@ class Schedule:
             if (m.metric, m.where) not in taken
         ]
         events = [event for answer in job.answers.values() for event in answer["events"]]
+        if job.record and RESULT not in job.answers:  # what happened when it was timed still holds
+            events = [*job.record.events, *events]
         status, reason = last["status"], last["reason"]
         if status == "ok":
             status, reason = _complete(job, new)
@@ -225,7 +227,7 @@ class Schedule:
             seconds=time.monotonic() - job.begun,
             config=job.cell.config(),
             measurements=[*kept, *new],
-            events=events or (job.record.events if job.record else ()),
+            events=events,
             log=last.get("log", ""),
         )
 

@@ -10,19 +10,19 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
 from typing import Any
 
 from sketchbench.discovery import raised
 from sketchbench.execute import lifeline, preload
 from sketchbench.kinds import Task
+from sketchbench.protocols import Missing
 from sketchbench.recipe import Lookup
 from sketchbench.run import Diverged, Enough, Run, Skip, seed_of
 from sketchbench.suite import rebuild
 
 News = Callable[[dict[str, Any]], None]
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 def child(connection: Connection, request: dict[str, Any]) -> None:
@@ -53,12 +53,25 @@ def do(request: dict[str, Any], lookup: Lookup, notify: News) -> dict[str, Any]:
         return {"status": status, "reason": reason, "measurements": [], "events": []}
     import torch
 
+    from sketchbench.measure import Contention, Memory, labelling
+
     workload, wanted, seed, device_name = rebuild(request["cell"], lookup)
     device = torch.device(device_name)
+    if "ask" in request:
+        return _asked(request, workload, seed, device)
     period, stage = workload.full_period(), request["stage"]
-    run = Run(device, seed, wanted, stage=stage, period=period, notify=notify)
-    with _repeatable(device, request["threads"], seed, run.events):
+    changing = any(part.changing for part in workload.parts())
+    run = Run(device, seed, wanted, stage, period, notify, changing)
+    labels = labelling() if stage == "audit" else nullcontext()
+    if stage == "audit":
+        Memory.prepare(device)
+    watch = Contention() if stage == "result" else None
+    with _repeatable(device, request["threads"], seed, run.events), labels:
+        if watch:
+            watch.begin()
         status, reason = _tried(lambda: workload.run(run))
+        if watch:
+            run.events.append({"name": "contention", "at": None} | watch.end())
     return {
         "status": status,
         "reason": reason,
@@ -67,21 +80,40 @@ def do(request: dict[str, Any], lookup: Lookup, notify: News) -> dict[str, Any]:
     }
 
 
+def _asked(request: dict[str, Any], workload: Any, seed: int, device: Any) -> dict[str, Any]:
+    """Answer a question about a workload's memory: what it will need, or what it keeps."""
+    found: dict[str, Any] = {}
+
+    def work() -> None:
+        if request["ask"] == "predict":
+            from sketchbench import predict
+
+            found.update(predict.told(predict.predict(workload, seed)))
+        else:
+            from sketchbench.audit import audit
+
+            found.update(dataclasses.asdict(audit(workload, seed, device)))
+
+    with _repeatable(device, request["threads"], seed, []):
+        status, reason = _tried(work)
+    return {"status": status, "reason": reason, "found": found}
+
+
 def _tried(work: Callable[[], None]) -> tuple[str, str]:
     """Return how the work ended: a status, and one line that says why."""
     try:
         work()
     except Enough:
         return "ok", ""
-    except Skip as reason:
+    except (Skip, Missing) as reason:
         return "skipped", " ".join(str(reason).split())
     except Diverged as reason:
         return "nan", " ".join(str(reason).split())
     except (Exception, SystemExit) as error:
         traceback.print_exc()
-        text = str(error)
-        short = isinstance(error, MemoryError) or any(said in text for said in _NO_MEMORY)
-        return ("oom" if short else "error"), raised(error)
+        from sketchbench.measure import is_out_of_memory
+
+        return ("oom" if is_out_of_memory(error) else "error"), raised(error)
     return "ok", ""
 
 

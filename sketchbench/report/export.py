@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from sketchbench.records import Measurement, Session
-from sketchbench.report.groups import Cell, Column, Derive, Group, Reading, groups
+from sketchbench.report.groups import COUNTS, Cell, Column, Derive, Group, Reading, groups
 from sketchbench.report.plans import Plan
 
 COLUMNS = (
     *("suite", "experiment", "cell", "label", "axes", "seed", "status", "metric", "where", "at"),
     *("value", "part", "unit", "direction", "machine", "started"),
 )
-COUNTS = ("occurrences",)  # parts that have no unit: numbers of things
 
 Row = Mapping[str, Any]
 
@@ -32,7 +31,8 @@ def rows(
 
     A value has neither `at` nor `part`; a point of its curve has `at`; a part of it has `part`.
     With `samples`, each sample is a part `sample` whose `at` is its index. A cell without values
-    has one row, with its status. A cell in two selections of a suite appears once.
+    has one row, with its status. A metric that is missing has a row without a value: the report
+    tells the reason. A cell in two selections of a suite appears once.
     """
     seen: set[tuple[Any, ...]] = set()
     for plan in plans:
@@ -137,9 +137,9 @@ def _cell(known: Row, cell: Cell, sessions: Mapping[int, Session], samples: bool
 
 def _numbers(
     measurement: Measurement, samples: bool
-) -> Iterator[tuple[float | None, str | None, float]]:
+) -> Iterator[tuple[float | None, str | None, float | None]]:
     """Yield (at, part, value): the value itself, its curve, its parts, its samples."""
-    yield None, None, measurement.value
+    yield None, None, None if measurement.why else measurement.value
     if measurement.at:
         for at, value in zip(measurement.at, measurement.samples, strict=True):
             yield float(at), None, _number(value)

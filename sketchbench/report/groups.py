@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from sketchbench import statistics
-from sketchbench.records import Placement, Record
+from sketchbench.records import Measurement, Placement, Record
 from sketchbench.report.plans import NOT_RUN
 from sketchbench.statistics import Difference, Ratio
 
@@ -19,6 +20,7 @@ Derive = Callable[[Mapping[str, Any]], "Derived | None"]
 
 _CLOCKED = {"s", "ms", "us", "µs", "μs", "ns", "min", "h", "sec", "second", "seconds", "J", "W"}
 _COUNTED = {"B", "bytes", "byte", "FLOP", "FLOPs", "flop", "flops"}
+COUNTS = ("occurrences",)  # parts that have no unit: numbers of things
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,7 @@ class Column:
     margin: float
     relative: bool
     derived: bool
+    breakdown: bool = False
     recipe: Derived | None = None
 
     @classmethod
@@ -48,6 +51,7 @@ class Column:
             margin=entry["margin"],
             relative=entry["relative"],
             derived=derived,
+            breakdown=entry.get("breakdown", False),  # which outlines stored earlier lack
             recipe=derive(entry["metric"]) if derived and derive else None,
         )
 
@@ -85,12 +89,14 @@ class Column:
 class Reading:
     """A column's value for one ok cell: None with a reason where it has none.
 
-    `sessions` are those in which what it rests on was measured.
+    `sessions` are those in which what it rests on was measured; `busy` says what else the machine
+    did while a clocked one was timed, if it did.
     """
 
     value: float | None
     sessions: frozenset[int]
     why: str = ""
+    busy: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,47 +131,81 @@ class Group:
         """Return the column's readings of all ok cells, by method and seed."""
         return {
             method: {
-                seed: self._derived(column, cell.record, seed)
-                if column.derived
-                else _stored(column, cell.record)
+                seed: self._reading(column, cell.record, seed)
                 for seed, cell in by_seed.items()
                 if cell.record and cell.status == "ok"
             }
             for method, by_seed in self.methods.items()
         }
 
+    def _reading(self, column: Column, record: Record, seed: int) -> Reading:
+        reading = self._derived(column, record, seed) if column.derived else _stored(column, record)
+        busy = _busy(record) if column.clocked and _finite(reading.value) else ""
+        return replace(reading, busy=busy) if busy else reading
+
     def _derived(self, column: Column, record: Record, seed: int) -> Reading:
         recipe = column.recipe
         if recipe is None:
             return Reading(None, frozenset(), "its plugin is missing")
+        from sketchbench.protocols import Missing  # there already, with the recipe; not without one
+
         grouped = recipe.scope == "group"
         baseline = self._ok(self.baseline, seed) if grouped else None
         control = self._ok(self.control, seed) if grouped else None
-        found = [record.find(*need.split("@", 1)) for need in recipe.needs]
-        sessions = frozenset(m.session or record.session for m in found if m)
+        found = _needed(recipe, record)
+        sessions = frozenset(m.session or record.session for m in found)
         try:
             value = recipe.derive(record, baseline, control)
             value = None if value is None else float(value)
+        except Missing as missing:
+            return Reading(None, sessions, _missing([str(missing)]))
         except Exception as error:  # a plugin's mistake costs its column, not the report
             return Reading(None, sessions, f"it failed with {type(error).__name__}: {error}")
-        return Reading(value, sessions or frozenset({record.session}), _why(value))
+        others = [m for other in (baseline, control) if other for m in _needed(recipe, other)]
+        return Reading(value, sessions or frozenset({record.session}), _why(value, found + others))
 
     def _ok(self, method: str | None, seed: int) -> Record | None:
         cell = self.methods.get(method, {}).get(seed) if method is not None else None
         return cell.record if cell and cell.status == "ok" else None
 
 
+def _needed(recipe: Derived, record: Record) -> list[Measurement]:
+    found = (record.find(*need.split("@", 1)) for need in recipe.needs)
+    return [measurement for measurement in found if measurement]
+
+
 def _stored(column: Column, record: Record) -> Reading:
     found = record.find(column.metric, column.where)
     if found is None:
         return Reading(None, frozenset(), "not measured")
-    return Reading(found.value, frozenset({found.session or record.session}), _why(found.value))
+    sessions = frozenset({found.session or record.session})
+    return Reading(found.value, sessions, _why(found.value, [found]))
 
 
-def _why(value: float | None) -> str:
-    if value is None:
-        return "undefined"
-    return "" if abs(value) < float("inf") else f"it is {value}"
+def _why(value: float | None, rests_on: Iterable[Measurement]) -> str:
+    """Say why there is no number: what is missing beneath it, else what it is instead."""
+    if _finite(value):
+        return ""
+    reasons = [m.why for m in rests_on if m.why]
+    if reasons:
+        return _missing(reasons)
+    return "undefined" if value is None else f"it is {value}"
+
+
+def _missing(reasons: Iterable[str]) -> str:
+    return ": ".join(filter(None, ("missing", "; ".join(dict.fromkeys(reasons)))))
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _busy(record: Record) -> str:
+    """Return what the machine did beside the timing of a cell; nothing where it was quiet."""
+    for event in record.events:
+        if event.get("name") == "contention" and event.get("busy"):
+            return str(event.get("what") or "").removeprefix("busy: ") or "cause unknown"
+    return ""
 
 
 def groups(

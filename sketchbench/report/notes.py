@@ -18,7 +18,7 @@ def of(group: Group, readings: Mapping[Column, ByMethod]) -> list[str]:
     if group.baseline is not None and group.baseline not in group.methods:
         lines.append(f"the baseline '{group.baseline}' has no cell in this group")
     told: dict[str, list[str]] = {}
-    for look in (_undefined, _apart, _control):
+    for look in (_undefined, _busy, _apart, _control):
         for column, by_method in readings.items():
             for note in look(group, column, by_method):
                 told.setdefault(note, []).append(column.label)
@@ -75,13 +75,37 @@ def _twins(group: Group) -> list[str]:
 def _undefined(group: Group, column: Column, by_method: ByMethod) -> list[str]:
     if column.missing:
         return ["no installed plugin has this metric"]
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, int]] = {}
     for method, by_seed in by_method.items():
-        why = [reading.why for reading in by_seed.values() if reading.why]
-        for reason in dict.fromkeys(why):
-            lost = f"{method} ({why.count(reason)} of {_of(len(by_seed))})"
-            found.setdefault(reason, []).append(lost)
-    return [f"{one_line(reason)} for {names(lost)}" for reason, lost in found.items()]
+        for reading in by_seed.values():
+            if reading.why:
+                lost = found.setdefault(reading.why, {})
+                lost[method] = lost.get(method, 0) + 1
+    return [_without(reason, _lost(lost, by_method)) for reason, lost in found.items()]
+
+
+def _without(reason: str, whom: str) -> str:
+    """Put the methods before the details: `missing for a (1 of 5 seeds): no compiler`."""
+    what, colon, details = one_line(reason).partition(": ")
+    return f"{what} for {whom}{colon}{details}"
+
+
+def _lost(lost: Mapping[str, int], by_method: ByMethod) -> str:
+    """Phrase how many seeds of which methods lack a value."""
+    measured = {method: len(by_seed) for method, by_seed in by_method.items() if by_seed}
+    if len(measured) > 2 and lost == measured:
+        return "every method"
+    return names(f"{method} ({n} of {_of(measured[method])})" for method, n in lost.items())
+
+
+def _busy(group: Group, column: Column, by_method: ByMethod) -> list[str]:
+    """Say which times were taken while the machine had other work, and what it was."""
+    found = []
+    for method, by_seed in by_method.items():
+        what = [reading.busy for reading in by_seed.values() if reading.busy]
+        if what:
+            found.append(f"{method} ({len(what)} of {_of(len(by_seed))}: {what[0]})")
+    return [f"measured while the machine was busy: {names(found)}"] if found else []
 
 
 def _apart(group: Group, column: Column, by_method: ByMethod) -> list[str]:

@@ -17,6 +17,7 @@ from sketchbench.report.plans import one_line
 
 GAP = 2  # blanks between columns
 INDENT = 2  # blanks before a note
+WIDE = 200  # columns of plain lines after which a table goes on below, its labels in sight again
 _ASCII = str.maketrans(
     {"±": "+-", "Δ": "d", "↑": "^", "↓": "v", "–": "-", "—": "-", "×": "x", "µ": "u", "…": "~"}
 )
@@ -52,10 +53,11 @@ class Strip:
 
 
 class Plain:
-    """Lines as long as they need to be, without colours."""
+    """Lines as long as they need to be, without colours; wide tables in parts."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._width = WIDE
         self._ascii = not console.encoding.lower().startswith("utf")
 
     def line(self, words: str = "", style: str = "", indent: int = 0) -> None:
@@ -67,9 +69,25 @@ class Plain:
         for words in lines:
             self.line(words, "dim", INDENT)
 
-    def grid(self, first: Sequence[Strip], rest: Sequence[Sequence[Strip]], dim: set[int]) -> None:
+    def grid(
+        self,
+        first: Sequence[Strip],
+        rest: Sequence[Sequence[Strip]],
+        dim: set[int],
+        title: str = "",
+    ) -> None:
+        """Write strips side by side, the first ones again where the rest doesn't fit at once."""
+        first = [strip.each(self._spelt) for strip in first]
+        rest = [[strip.each(self._spelt) for strip in strips] for strips in rest]
+        for part, strips in enumerate(_fitting(first, rest, self._width)):
+            if part:
+                self.line()
+                if title:
+                    self.line(f"{title}, continued", "dim")
+            self._part(strips, dim)
+
+    def _part(self, strips: Sequence[Strip], dim: set[int]) -> None:
         """Write strips side by side: the first to the left, all others to the right."""
-        strips = [strip.each(self._spelt) for strip in chain(first, *rest)]
         strips = [strips[0].padded(left=True), *(strip.padded() for strip in strips[1:])]
         for row in zip(*((strip.header, *strip.texts) for strip in strips), strict=True):
             self._console.out((" " * GAP).join(row).rstrip(), highlight=False)
@@ -86,6 +104,10 @@ class Plain:
 class Screen(Plain):
     """A terminal: emphasis, notes wrapped, and tables in parts that fit."""
 
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._width = console.width
+
     def line(self, words: str = "", style: str = "", indent: int = 0) -> None:
         """Write one line, wrapped to the right of its indentation."""
         if not words:  # which a padding would swallow
@@ -94,23 +116,17 @@ class Screen(Plain):
         text = Padding(Text(self._spelt(words), style), (0, 0, 0, indent), expand=False)
         self._console.print(text, highlight=False)
 
-    def grid(self, first: Sequence[Strip], rest: Sequence[Sequence[Strip]], dim: set[int]) -> None:
-        """Write strips side by side, the first ones again where the rest doesn't fit at once."""
-        first = [strip.each(self._spelt) for strip in first]
-        rest = [[strip.each(self._spelt) for strip in strips] for strips in rest]
-        for part, strips in enumerate(_fitting(first, rest, self._console.width)):
-            if part:
-                self.line()
-            grid = Grid(box=None, show_edge=False, pad_edge=False, padding=(0, GAP, 0, 0))
-            padded = [strips[0], *(strip.padded() for strip in strips[1:])]
-            for i, strip in enumerate(padded):
-                header = Text(strip.header, "bold")
-                grid.add_column(header, no_wrap=i > 0, overflow="fold")
-            for r in range(len(first[0].texts)):
-                texts = ((s.texts[r], "bold" if r in s.bold else s.style) for s in padded)
-                cells = (Text(words, style) for words, style in texts)
-                grid.add_row(*cells, style="dim" if r in dim else None)
-            self._console.print(grid, highlight=False)
+    def _part(self, strips: Sequence[Strip], dim: set[int]) -> None:
+        grid = Grid(box=None, show_edge=False, pad_edge=False, padding=(0, GAP, 0, 0))
+        padded = [strips[0], *(strip.padded() for strip in strips[1:])]
+        for i, strip in enumerate(padded):
+            header = Text(strip.header, "bold")
+            grid.add_column(header, no_wrap=i > 0, overflow="fold")
+        for r in range(len(padded[0].texts)):
+            texts = ((s.texts[r], "bold" if r in s.bold else s.style) for s in padded)
+            cells = (Text(words, style) for words, style in texts)
+            grid.add_row(*cells, style="dim" if r in dim else None)
+        self._console.print(grid, highlight=False)
 
 
 def _fitting(

@@ -10,18 +10,23 @@ from typing import Any
 
 from sketchbench import statistics
 from sketchbench.records import Placement, Record, Session
-from sketchbench.report import notes
+from sketchbench.report import breakdowns, notes
+from sketchbench.report.breakdowns import Breakdown
 from sketchbench.report.groups import Column, Derive, Group, Reading, groups
 from sketchbench.statistics import Difference, Mean, Ratio
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One method's value of one metric, and its change against the baseline."""
+    """One method's value of one metric, and its change against the baseline.
+
+    `busy`: the mean holds times that were taken while the machine had other work.
+    """
 
     mean: Mean
     change: Difference | Ratio | None
     best: bool = False
+    busy: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One comparison group: a row for each method, and what has to be known to read them."""
+    """One comparison group: a row for each method, and what has to be known to read them.
+
+    `breakdowns` have the same rows.
+    """
 
     experiment: str
     title: str
@@ -48,6 +56,7 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Row]
     notes: Sequence[str]
+    breakdowns: Sequence[Breakdown] = ()
 
 
 def tables(
@@ -103,6 +112,7 @@ def _table(group: Group) -> Table:
         columns=group.columns,
         rows=rows,
         notes=notes.of(group, readings),
+        breakdowns=breakdowns.of(group),
     )
 
 
@@ -124,6 +134,7 @@ def _entries(
             if baseline in (None, method)
             else column.compare(readings[method], readings[baseline]),
             best=method in best,
+            busy=any(reading.busy for reading in readings[method].values()),
         )
         for method in group.methods
     }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sketchbench.report import numerals
+from sketchbench.report.breakdowns import Breakdown
 from sketchbench.report.groups import Derive
 from sketchbench.report.paper import INDENT, Plain, Screen, Strip
 from sketchbench.report.plans import Plan, plans, spell, statuses
@@ -61,6 +62,16 @@ def legend(shown: Sequence[Table]) -> list[str]:
             "*: best mean, or within the metric's margin of it; methods that lost a seed, and the "
             "control, don't compete"
         )
+    if any(entry.busy for entry in entries):
+        lines.append(
+            "!: some of these times were taken while the machine was busy and may be too long; the "
+            "note under the table says why"
+        )
+    if any(table.breakdowns for table in shown):
+        lines.append(
+            "by part: means over the ok cells, which add up to the metric's; – where a method has "
+            "no such part, no ± where all seeds agree"
+        )
     return lines
 
 
@@ -76,11 +87,31 @@ def _show(plan: Plan, paper: Plain, derive: Derive | None) -> list[Table]:
         paper.line(table.title, "bold")
         for axis, label in table.labels.items():
             paper.line(f"{axis}: {label}", indent=INDENT)
-        dim = {r for r, row in enumerate(table.rows) if row.role == "control"}
         filled = [i for i in range(len(table.columns)) if _has_numbers(table, i)]
-        paper.grid(_leading(table), [_strips(table, i) for i in filled], dim)
+        metrics = [_strips(table, i) for i in filled]
+        paper.grid(_leading(table), metrics, _dim(table), table.title)
         paper.notes(table.notes)
+        for breakdown in table.breakdowns:
+            paper.line()
+            _break_down(table, breakdown, paper)
     return found
+
+
+def _break_down(table: Table, breakdown: Breakdown, paper: Plain) -> None:
+    """Write a breakdown in the unit of the column that it belongs to."""
+    column = breakdown.column
+    scale = _scale(table, table.columns.index(column))
+    title = f"{column.label} by part" + (f" [{scale.unit}]" if scale.unit else "")
+    paper.line(title)
+    strips = [
+        [Strip(part.replace("_", " "), [scale.mean(row[i]) for row in breakdown.rows])]
+        for i, part in enumerate(breakdown.parts)
+    ]
+    paper.grid([_methods(table)], strips, _dim(table), title)
+
+
+def _dim(table: Table) -> set[int]:
+    return {r for r, row in enumerate(table.rows) if row.role == "control"}
 
 
 def _has_numbers(table: Table, index: int) -> bool:
@@ -91,35 +122,54 @@ def _has_numbers(table: Table, index: int) -> bool:
 def _leading(table: Table) -> list[Strip]:
     """Return the columns that every part of a table repeats: method, n, and what went wrong."""
     rows = table.rows
-    labels = [row.method + (f" ({row.role})" if row.role else "") for row in rows]
-    strips = [
-        Strip("method", labels),
-        Strip("n", [f"{row.ok}/{row.planned}" for row in rows]),
-    ]
+    strips = [_methods(table), Strip("n", [f"{row.ok}/{row.planned}" for row in rows])]
     if any(row.statuses for row in rows):
         strips.append(Strip("not ok", [spell(row.statuses) for row in rows], style="red"))
     return strips
+
+
+def _methods(table: Table) -> Strip:
+    labels = [row.method + (f" ({row.role})" if row.role else "") for row in table.rows]
+    return Strip("method", labels)
+
+
+def _scale(table: Table, index: int) -> numerals.Scale:
+    values = (row.entries[index].mean.value for row in table.rows)
+    return numerals.scale(table.columns[index].unit, values)
 
 
 def _strips(table: Table, index: int) -> list[Strip]:
     """Return the columns of one metric: its values, and its changes against the baseline."""
     column = table.columns[index]
     entries = [row.entries[index] for row in table.rows]
-    scale = numerals.scale(column.unit, (entry.mean.value for entry in entries))
+    scale = _scale(table, index)
     best = frozenset(i for i, entry in enumerate(entries) if entry.best)
-    mark = (" *", "  ") if best else ("", "")
+    marks = _marks(entries)
     unit = f" [{scale.unit}]" if scale.unit else ""
     arrow = "↑" if column.direction == "higher" else "↓"
     values = [
-        scale.mean(entry.mean) + _missing(entry.mean.n, entry.mean.of) + mark[not entry.best]
-        for entry in entries
+        scale.mean(entry.mean) + _missing(entry.mean.n, entry.mean.of) + mark
+        for entry, mark in zip(entries, marks, strict=True)
     ]
-    strips = [Strip(f"{column.label}{unit} {arrow}{mark[1]}", values, best)]
+    strips = [Strip(f"{column.label}{unit} {arrow}{' ' * len(marks[0])}", values, best)]
     if table.baseline is not None and any(entry.change for entry in entries):
         base = next((e for e, r in zip(entries, table.rows, strict=True) if r.role == "baseline"))
         changes = [_change(entry, base, scale) for entry in entries]
         strips.append(Strip("ratio" if column.relative else "Δ", changes))
     return strips
+
+
+def _marks(entries: Sequence[Entry]) -> list[str]:
+    """Return the signs behind each mean, those of busy cells and of the best under each other."""
+    marks = [""] * len(entries)
+    for sign, marked in (
+        ("!", [entry.busy for entry in entries]),
+        ("*", [entry.best for entry in entries]),
+    ):
+        if any(marked):
+            signs = (f" {sign}" if it else "  " for it in marked)
+            marks = [mark + more for mark, more in zip(marks, signs, strict=True)]
+    return marks
 
 
 def _change(entry: Entry, base: Entry, scale: numerals.Scale) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sketchbench.kinds import Derived, Metric, Workload
+from sketchbench.kinds import Derived, Metric, Probe, Workload
 from sketchbench.recipe import Lookup
 from sketchbench.run import Wanted
 
@@ -105,4 +105,5 @@ def _described(wanted: Wanted) -> dict[str, Any]:
         "margin": metric.margin,
         "relative": metric.relative,
         "derived": isinstance(metric, Derived),
+        "breakdown": isinstance(metric, Probe) and metric.breakdown,
     }

@@ -159,7 +159,7 @@ def _step(
 ) -> None:
     """Take one step; the parameter `idle` gets no gradient."""
     optimizer.zero_grad()
-    _loss(params, targets).backward()  # type: ignore[no-untyped-call]
+    _loss(params, targets).backward()
     if idle is not None:
         params[idle].grad = None
     optimizer.step()

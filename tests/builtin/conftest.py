@@ -1,4 +1,7 @@
+import functools
 import os
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -44,11 +47,43 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def real_data(monkeypatch):
-    """The folder with real data, unpacked once into the user's cache."""
+def server(tmp_path, cache):
+    """A folder, and the address at which a server of the test's own gives its files."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{serving.server_address[1]}"
+        serving.shutdown()
+        thread.join()
+
+
+def _data(monkeypatch, *names):
     given = os.environ.get("SKETCHBENCH_DATA")
     folder = Path(given) if given else Path(__file__).parents[3] / "shared" / "data"
-    if not (folder / "cifar10").is_dir() or not (folder / "mnist").is_dir():
-        pytest.skip(f"no data in {folder}; set SKETCHBENCH_DATA to a folder that holds it")
+    lacking = [name for name in names if not (folder / name).is_dir()]
+    if lacking:
+        pytest.skip(
+            f"no {', '.join(lacking)} in {folder}; set SKETCHBENCH_DATA to a folder that holds it"
+        )
     monkeypatch.setenv("SKETCHBENCH_DATA", str(folder))
     return folder
+
+
+@pytest.fixture
+def real_data(monkeypatch):
+    """The folder with real images, unpacked once into the user's cache."""
+    return _data(monkeypatch, "cifar10", "mnist")
+
+
+@pytest.fixture
+def real_text(monkeypatch):
+    """The folder with the real text."""
+    return _data(monkeypatch, "text")

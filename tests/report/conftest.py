@@ -13,10 +13,14 @@ FACTS = {  # unit, direction, relative, where
     "relative_error": ("fraction", "lower", True, "test"),
     "step_time": ("s", "lower", True, "step"),
     "peak_bytes": ("bytes", "lower", True, "step"),
+    "requested_bytes": ("bytes", "lower", True, "step"),
+    "workspace_bytes": ("bytes", "lower", True, ""),
+    "step_flops": ("FLOP", "lower", True, "step"),
     "time_to_target": ("s", "lower", True, ""),
     "skill": ("fraction", "higher", False, ""),
 }
-DERIVED = ("time_to_target", "skill")
+DERIVED = ("time_to_target", "workspace_bytes", "skill")
+BREAKDOWN = ("peak_bytes", "step_flops")
 
 
 @dataclass
@@ -28,6 +32,7 @@ class Cell:
     reason: str = ""
     session: int = 0
     run: bool = True
+    events: list = field(default_factory=list)
 
 
 @dataclass
@@ -51,6 +56,7 @@ class Bench:
             "margin": 0.01,
             "relative": relative,
             "derived": metric in DERIVED,
+            "breakdown": metric in BREAKDOWN,
         }
 
     def measured(self, metric, value, **rest):
@@ -93,6 +99,7 @@ class Bench:
                 seconds=1.0,
                 config={},
                 measurements=measurements,
+                events=cell.events,
                 session=cell.session or self.session,
             )
         )

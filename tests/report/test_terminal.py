@@ -199,3 +199,50 @@ def test_a_column_without_any_number_is_left_out_and_noted(bench, each):
     text = bench.text()
     assert "step_time [" not in text
     assert "step_time: not measured for a (2 of 2 seeds), b (2 of 2 seeds)" in text
+
+
+NINE = [f"{name}@{place}" for name in ("step_time", "peak_bytes") for place in "abcd"] + [
+    "accuracy"
+]
+
+
+@pytest.fixture
+def wide(bench):
+    """A bench with a table of nine metrics, with changes to a baseline."""
+    rows = [dict.fromkeys(NINE, value) for value in (0.5, 0.625, 0.75)]
+    bench.fill({"exact": rows, "a method": rows}, NINE, baseline="exact", title="Nine metrics")
+    return bench
+
+
+@pytest.mark.parametrize(("width", "most"), [(None, 200), (200, 200), (100, 100)])
+def test_a_wide_table_goes_on_below_under_its_title_and_labels(wide, width, most):
+    lines = [line.rstrip() for line in wide.text(width=width).splitlines()]
+    heads = [i for i, line in enumerate(lines) if line.startswith("method")]
+    assert max(map(len, lines)) <= most
+    assert len(heads) > 1
+    assert lines[heads[0] - 1] == "Nine metrics"
+    for head in heads:
+        assert [line.split("  ")[0] for line in lines[head + 1 : head + 3]] == [
+            "exact (baseline)",
+            "a method",
+        ]
+    for head in heads[1:]:
+        assert lines[head - 2 : head] == ["", "Nine metrics, continued"]
+    shown = [word for head in heads for word in lines[head].split() if "@" in word or "acc" in word]
+    assert shown == NINE
+
+
+def test_a_table_of_plain_lines_that_fits_is_whole(bench):
+    metrics = NINE[:5]
+    rows = [dict.fromkeys(metrics, 0.5)] * 3
+    bench.fill({"exact": rows, "a": rows}, metrics, baseline="exact")
+    lines = bench.text().splitlines()
+    assert sum(line.startswith("method") for line in lines) == 1
+    assert max(map(len, lines)) > 100
+    assert "continued" not in bench.text()
+
+
+def test_exact_counts_that_all_seeds_repeat_are_seen_as_exact(bench, each):
+    methods = {"exact": each("peak_bytes", *[4096.0] * 3), "a": each("peak_bytes", *[3072.0] * 3)}
+    bench.fill(methods, ["peak_bytes"], baseline="exact")
+    assert words(bench.text(), "a ") == ["a", "3/3", "3", "±", "0", "*", "0.7500", "±", "0"]

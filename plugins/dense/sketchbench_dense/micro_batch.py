@@ -108,7 +108,7 @@ def saved_bytes(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss) -
     anyway, don't count.
     """
     owned = _storages([*model.parameters(), *model.buffers(), inputs, targets])
-    saved: dict[int, int] = {}
+    saved: dict[int, torch.UntypedStorage] = {}
 
     def note(tensor: Tensor) -> Tensor:
         saved.update(_storages([tensor]))
@@ -122,10 +122,13 @@ def saved_bytes(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss) -
     ):
         graph = loss(model(inputs), targets)  # holds what is saved until it has been counted
     del graph
-    return sum(size for start, size in saved.items() if start not in owned)
+    return sum(storage.nbytes() for key, storage in saved.items() if key not in owned)
 
 
-def _storages(tensors: Iterable[Tensor]) -> dict[int, int]:
-    """Return address and bytes of the storages behind `tensors`."""
+def _storages(tensors: Iterable[Tensor]) -> dict[int, torch.UntypedStorage]:
+    """Return the storages behind `tensors` by their identity, which they keep while they live.
+
+    The address of the data would not do: fake tensors have none.
+    """
     storages = [tensor.untyped_storage() for tensor in tensors]
-    return {storage.data_ptr(): storage.nbytes() for storage in storages}
+    return {storage._cdata: storage for storage in storages}

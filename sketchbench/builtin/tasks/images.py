@@ -52,6 +52,12 @@ class ImageClassification(Task):
     def read(self, split: Literal["train", "test"]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return the split's pixels (n, c, h, w) and classes (n,); raise `Skip` if missing."""
 
+    def blank(self, split: Literal["train", "test"]) -> Split:
+        """Return a split of grey images of one class, as many as `load` does; reads nothing."""
+        limit = self.train_limit if split == "train" else self.test_limit
+        count = self.sizes[split] if limit is None else limit
+        return Split(torch.zeros(count, *self.shape), torch.zeros(count, dtype=torch.int64))
+
     def load(self, split: Literal["train", "test"]) -> Split:
         """Return one split, limited and standardised; raise `Skip` if the data is missing."""
         pixels, classes = self.read(split)

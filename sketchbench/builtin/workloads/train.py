@@ -25,12 +25,13 @@ from sketchbench import (
     Workload,
 )
 from sketchbench.autodiff import Plain, seeded
+from sketchbench.builtin.workloads.precision import FP32, PRECISIONS, Precision
 from sketchbench.builtin.workloads.schedule import factor
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
-EVALUATION_BATCH = 512
+EVALUATION_BATCH = 512  # predictions: an image is one, a window of text as many as tokens
 
 
 class Train(Workload):
@@ -56,6 +57,10 @@ class Train(Workload):
     batching: Literal["shuffled", "fixed", "full"] = Field(
         "shuffled",
         description="Batches: drawn anew each epoch; drawn once; or one of the whole split.",
+    )
+    precision: Precision = Field(
+        "fp32",
+        description="Arithmetic: fp32; bf16 throughout; or bf16 in the forward, by autocast.",
     )
     schedule: Literal["constant", "step", "cosine"] = Field(
         "constant", description="How the learning rate falls after the warm-up."
@@ -97,13 +102,16 @@ class Train(Workload):
         size = count if self.batching == "full" else min(self.batch_size, count)
         with seeded(run.rng("weights")):
             model = self.model.build(self.task.shapes)
-        model.to(run.device)
+        arithmetic = PRECISIONS[self.precision]()
+        arithmetic.place(model, run.device)
         sketched = (
             self.activation.build(model, size, run.rng("activation"))
             if self.activation
             else Plain(model)
         )
         model = sketched.model
+        arithmetic.attach(model, run.device)
+        loss = arithmetic.loss(self.task.loss)
         optimizer = self.optimizer.build(model.parameters())
         run.watch(model=model, optimizer=optimizer)
         rates = [group["lr"] for group in optimizer.param_groups]
@@ -120,6 +128,7 @@ class Train(Workload):
                 for batch in batches:
                     chosen = batch.to(run.device)
                     inputs = self.task.transform(train.inputs[chosen], augment)
+                    inputs = arithmetic.inputs(inputs)
                     targets = train.targets[chosen]
                     run.watch(inputs=(inputs, targets))
                     scale = self._factor(step, steps)
@@ -127,7 +136,7 @@ class Train(Workload):
                         group["lr"] = rate * scale
                     with run.region("step"):
                         optimizer.zero_grad(set_to_none=True)
-                        losses.append(sketched.accumulate(inputs, targets, self.task.loss))
+                        losses.append(sketched.accumulate(inputs, targets, loss))
                         optimizer.step()
                     step += 1
                 mean = torch.stack(losses).double().mean().item()
@@ -137,8 +146,10 @@ class Train(Workload):
                 run.deliver("epoch", Event("epoch", details), at=epoch)
                 with run.region("adapt"):
                     sketched.end_epoch(mean)
-                run.deliver("test", partial(self._predict, model, test), at=epoch)
-                run.deliver("train", partial(self._predict, model, train), at=epoch)
+                run.changed()
+                predict = partial(self._predict, model, arithmetic)
+                run.deliver("test", partial(predict, test), at=epoch)
+                run.deliver("train", partial(predict, train), at=epoch)
 
     def _batches(self, count: int, size: int, rng: Generator) -> list[Tensor]:
         """Return the positions of each batch of one epoch, all of `size`."""
@@ -161,13 +172,20 @@ class Train(Workload):
             decay=self.decay_factor,
         )
 
-    def _predict(self, model: nn.Module, split: Split) -> Predictions:
-        """Evaluate `model` over a split, leaving its state as it was."""
+    def _predict(self, model: nn.Module, arithmetic: FP32, split: Split) -> Predictions:
+        """Evaluate `model` over a split, leaving its state as it was.
+
+        A window of text is as many predictions as it has tokens, each with an output (V,).
+        """
+        targets = split.targets
+        rows = max(1, EVALUATION_BATCH // targets[0].numel())
         with _evaluating(model):
-            batches = torch.split(split.inputs, EVALUATION_BATCH)
-            outputs = torch.cat([model(batch) for batch in batches])
-            loss = self.task.loss(outputs, split.targets).item()
-        return Predictions(outputs, split.targets, loss)
+            batches = map(arithmetic.inputs, torch.split(split.inputs, rows))
+            outputs = torch.cat([arithmetic.outputs(model(batch)) for batch in batches])
+            loss = self.task.loss(outputs, targets).item()
+        if outputs.shape[:-1] == targets.shape:
+            outputs, targets = outputs.flatten(0, -2), targets.flatten()
+        return Predictions(outputs, targets, loss)
 
 
 @contextmanager

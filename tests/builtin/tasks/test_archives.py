@@ -1,13 +1,10 @@
-import functools
 import gzip
 import hashlib
 import io
 import multiprocessing
 import re
 import tarfile
-import threading
 from dataclasses import replace
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -49,24 +46,6 @@ def data(tmp_path, monkeypatch, cache):
     (folder / "parts").mkdir(parents=True)
     monkeypatch.setenv("SKETCHBENCH_DATA", str(folder))
     return folder / "parts"
-
-
-@pytest.fixture
-def server(tmp_path, cache):
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    handler = functools.partial(Quiet, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
-        thread = threading.Thread(target=serving.serve_forever)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{serving.server_address[1]}"
-        serving.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize(("name", "mode"), [("parts.tar.gz", "w:gz"), ("parts.tar.bz2", "w:bz2")])

@@ -81,7 +81,7 @@ def test_inner_products_are_those_of_vectors_at_60_degrees():
     workload.run(run)
     found = run.delivered["inner"]
     assert found.exact.shape == found.approx.shape == (1, 6)
-    x = run.watched["inputs"].double()
+    x = run.watched.inputs[0].double()
     s = Dense().build(500, run.rng("sketch/0"), CPU).matrix.double()
     pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
     for pair, (i, j) in enumerate(pairs):
@@ -95,7 +95,7 @@ def test_inner_products_are_those_of_vectors_at_60_degrees():
 def test_spikes_are_distinct_axes():
     run = Scripted()
     Distortion(sketch=Dense(), size=4, vectors=4, repeats=1, directions="spike").run(run)
-    vectors = run.watched["inputs"]
+    vectors = run.watched.inputs[0]
     assert torch.equal(vectors @ vectors.mT, torch.eye(4))
     assert (run.delivered["inner"].exact - 0.5).abs().max() < 1e-15
 

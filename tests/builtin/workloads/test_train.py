@@ -75,7 +75,7 @@ def log():
 
 
 def weights(run):
-    return nn.utils.parameters_to_vector(run.watched["model"].parameters()).detach()
+    return nn.utils.parameters_to_vector(run.watched.model.parameters()).detach()
 
 
 def rates(run):
@@ -116,7 +116,7 @@ def test_evaluation_does_not_change_the_trajectory(train, model):
     runs = [Scripted(evaluate=evaluate) for evaluate in (True, False)]
     for run in runs:
         train(model=model, epochs=2, task=task).run(run)
-    states = [run.watched["model"].state_dict() for run in runs]
+    states = [run.watched.model.state_dict() for run in runs]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
@@ -128,7 +128,7 @@ def test_outcomes_hold_both_splits_without_augmentation(train):
     assert test.outputs.shape == (30, 10)
     split = Digits(train_limit=200).load("train")
     with torch.no_grad():
-        outputs = run.watched["model"].eval()(split.inputs)
+        outputs = run.watched.model.eval()(split.inputs)
     torch.testing.assert_close(training.outputs, outputs)
     assert torch.equal(training.targets, split.targets)
     assert training.loss == pytest.approx(Digits().loss(outputs, split.targets).item())
@@ -181,6 +181,16 @@ def test_what_a_sketch_does_at_an_epochs_end_is_measured_but_is_no_step(train, l
     found = {m.metric: m for m in run.measurements()}
     assert found["test-adapt-time"].parts["occurrences"] == 4 - 2
     assert found["accuracy"].seconds[-1] == run._worked()
+
+
+def test_memory_may_have_changed_after_each_epochs_end(train, log):
+    class Changing(Run):
+        def changed(self):
+            log.append(("changed",))
+            super().changed()
+
+    train(activation=Logged(), batch_size=1437, epochs=2).run(Changing(CPU, 0))
+    assert [entry[0] for entry in log[1:]] == ["batch", "end", "changed"] * 2
 
 
 def test_an_exact_activation_sketch_changes_no_bit(train, log):

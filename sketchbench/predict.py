@@ -1,0 +1,145 @@
+"""Prediction: peak bytes of a workload without its data, its arithmetic or its device.
+
+The workload runs on fake CPU tensors: shapes and lifetimes are real, values don't exist. What
+depends on values can't be predicted, and says so. It predicts the tensors of torch's CPU path;
+on CUDA some kernels keep other tensors (attention), and scratch memory is in neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+)
+from torch.utils._python_dispatch import _disable_current_modes
+
+from sketchbench.audit import Opened
+from sketchbench.kinds import Split, Task, Workload
+from sketchbench.measure import Footprint, LiveBytes, labelling, simulate
+from sketchbench.measure.ledger import events
+from sketchbench.protocols import Meter, Missing, Watched
+from sketchbench.recipe import Recipe
+from sketchbench.run import Enough, Run, Wanted
+
+_WARMUP = 1  # steps, until the optimizer has its state
+_NO_VALUES = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+)
+
+
+class _Fake(LiveBytes):
+    def __init__(self, device: torch.device, watched: Watched) -> None:
+        super().__init__(torch.device("cpu"), watched)
+
+
+class _Footprints(Opened):
+    meter: ClassVar[type[Meter]] = _Fake
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted bytes of one region: its footprint, and a simulated CUDA allocator's figures."""
+
+    footprint: Footprint
+    simulated_allocated: int
+    simulated_reserved: int
+
+
+def predict(workload: Workload, seed: int = 0) -> Mapping[str, Prediction]:
+    """Return predicted bytes by region (`step`, `build`), of the occurrence that needs most.
+
+    Raises `Missing` where memory depends on the data, and what the workload raises.
+    """
+    regions = [region for region in workload.regions if region in Opened.regions]
+    run = Run(
+        torch.device("cpu"),
+        seed,
+        [Wanted(_Footprints(), region) for region in regions],
+        stage="audit",
+        period=workload.full_period(),
+        warmup=_WARMUP,
+    )
+    why = ""
+    try:
+        with FakeTensorMode() as mode, labelling():
+            _without_data(workload, mode).run(run)
+    except Enough:
+        """Whole periods enough have been seen."""
+    except _NO_VALUES as error:
+        why = f"it depends on values: {_first_line(error)}"
+    except RuntimeError as error:  # what a fake tensor says when it is asked for its memory
+        if "FakeTensor" not in str(error) and "data_ptr" not in str(error):
+            raise
+        why = f"it needs real tensors: {_first_line(error)}"
+    found = {region: run.readings(region, _Fake) for region in regions}
+    if not all(found.values()):
+        raise Missing(why or f"workload '{workload.name}' never came to a region {regions}")
+    return {region: _prediction(readings) for region, readings in found.items()}
+
+
+def told(predictions: Mapping[str, Prediction]) -> dict[str, Any]:
+    """Return predictions as plain JSON."""
+    return {
+        region: {
+            "peak": found.footprint.peak,
+            "at_peak": found.footprint.at_peak,
+            "during": found.footprint.during,
+            "kept": found.footprint.kept,
+            "state": found.footprint.state,
+            "simulated_allocated": found.simulated_allocated,
+            "simulated_reserved": found.simulated_reserved,
+        }
+        for region, found in predictions.items()
+    }
+
+
+def _prediction(readings: list[Footprint]) -> Prediction:
+    most = max(readings, key=lambda footprint: footprint.peak)
+    simulated = simulate(events(most))
+    return Prediction(most, simulated.allocated_peak, simulated.reserved_peak)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__
+
+
+# ---------------------------------------------------------------- data that isn't read
+
+
+class _Blank:
+    """A task whose splits have the right shapes and types, and no values."""
+
+    def __init__(self, task: Task, mode: FakeTensorMode) -> None:
+        self._task, self._mode = task, mode
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def load(self, split: Literal["train", "test"]) -> Split:
+        """Return the blank split as fake tensors."""
+        if type(self._task).blank is not Task.blank:
+            return self._task.blank(split)
+        with _disable_current_modes():
+            found = self._task.blank(split)
+        return Split(*(self._mode.from_tensor(each) for each in (found.inputs, found.targets)))
+
+
+def _without_data(recipe: Any, mode: FakeTensorMode) -> Any:
+    """Return a copy of a recipe whose tasks, wherever they are in it, are blank."""
+    if isinstance(recipe, Task):
+        return _Blank(recipe, mode)
+    changes = {}
+    for name in type(recipe).model_fields:
+        value = getattr(recipe, name)
+        if isinstance(value, Recipe):
+            changes[name] = _without_data(value, mode)
+    return recipe.model_copy(update=changes)
