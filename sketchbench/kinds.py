@@ -59,6 +59,14 @@ class ActivationSketch(Recipe):
     def build(self, model: nn.Module, batch_size: int, rng: Generator) -> SketchedModel:
         """Return `model` sketched, sharing its parameters; raise `Skip` where it can't be."""
 
+    def break_even(self, width: int) -> int | None:
+        """Return the smallest batch (rows) from which it keeps fewer bytes than exact training.
+
+        Kept for the backward pass, in a stack of hidden layers of that width with ReLU, in
+        float32; None where it doesn't claim to save memory there.
+        """
+        return None
+
 
 # ---------------------------------------------------------------- optimizers, models, tasks
 
@@ -73,11 +81,16 @@ class Optimizer(Recipe):
         """Return the optimizer of `params`.
 
         Its attribute `state_parts`, if it has one, maps keys of its state to the parts in which
-        memory is reported (`sketch`, `graft`, `momentum`, …); other keys are the `rest`.
+        memory is reported: `momentum`, `second_moment`, `preconditioner`, `sketch`, `graft`, or
+        others in lower case with underscores, which reports show as blanks. Keys that it doesn't
+        map (step counters, say) are the `rest`.
         """
 
     def state_bytes(self, params: Sequence[nn.Parameter]) -> Mapping[str, int] | None:
-        """Return the bytes of state after a full period by part, if it declares them."""
+        """Return the bytes of state on the parameters' device after a full period, by part.
+
+        None where it declares nothing.
+        """
         return None
 
 

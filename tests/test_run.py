@@ -7,6 +7,7 @@ import torch
 
 from sketchbench.kinds import Probe, Score, Workload
 from sketchbench.outcomes import Approximation, Event, Predictions
+from sketchbench.protocols import Missing
 from sketchbench.run import Diverged, Enough, Run, Wanted, places
 
 CPU = torch.device("cpu")
@@ -18,8 +19,8 @@ class Counter:
 
     opened = 0
 
-    def __init__(self, device):
-        self.device = device
+    def __init__(self, device, watched):
+        self.device, self.watched = device, watched
 
     def start(self):
         Counter.opened += 1
@@ -138,6 +139,79 @@ def test_the_audit_ends_the_run_after_warm_up_and_one_period():
                 pass
     assert Counter.opened == 4
     assert list(run.measurements()[0].samples) == [3.0, 4.0]
+
+
+def audited(changing: bool) -> Run:
+    return Run(CPU, 0, [Wanted(AuditTurns(), "step")], stage="audit", period=2, changing=changing)
+
+
+def test_what_changes_is_audited_to_the_end_but_only_after_changes():
+    run = audited(changing=True)
+    for step in range(20):
+        if step in (10, 15):
+            run.changed()
+        with run.region("step"):
+            pass
+    assert Counter.opened == 4 + 2 + 2
+    assert list(run.measurements()[0].samples) == [3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+
+
+def test_a_change_within_the_first_period_asks_for_nothing_twice():
+    run = audited(changing=True)
+    for _ in range(3):
+        with run.region("step"):
+            pass
+    run.changed()
+    for _ in range(10):
+        with run.region("step"):
+            pass
+    assert Counter.opened == 3 + 2
+
+
+def test_changed_is_nothing_to_a_run_without_probes():
+    run = Run(CPU, 0, [], stage="audit")
+    with run.region("step"):
+        run.changed()
+    with run.region("step"):
+        pass
+    assert Counter.opened == 0
+
+
+def test_meters_see_what_the_workload_watches():
+    class Watching(Counter):
+        def stop(self):
+            seen.append((self.watched.model, len(self.watched.inputs)))
+            return 0
+
+    class Seeing(Turns):
+        """Reads what is watched."""
+
+        name = "seeing"
+        meter = Watching
+
+    seen, model = [], torch.nn.Linear(1, 1)
+    run = Run(CPU, 0, [Wanted(Seeing(), "step")])
+    for inputs in (torch.ones(3), (torch.ones(3), torch.ones(1))):
+        with run.region("step"):
+            run.watch(model=model, inputs=inputs)
+    assert seen == [(model, 1), (model, 2)]
+
+
+@pytest.mark.parametrize("verb", ["sample", "summarise"])
+def test_a_probe_may_say_why_its_value_is_missing(verb):
+    class Absent(Turns):
+        """Has no value here."""
+
+        name = "absent"
+
+    def missing(self, *_):
+        raise Missing("no such\ndevice")
+
+    setattr(Absent, verb, missing)
+    (measured,) = probed(3, probe=Absent())
+    assert math.isnan(measured.value)
+    assert measured.why == "no such device"
+    assert not measured.samples
 
 
 def test_the_audit_waits_for_every_audited_region():

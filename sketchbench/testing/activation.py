@@ -12,8 +12,11 @@ from torch.nn import functional as F
 
 from sketchbench import ActivationSketch, SketchedModel, Skip
 from sketchbench.autodiff import Plain, seeded
+from sketchbench.testing.period import repeats
+from sketchbench.testing.saving import keeps_fewer_bytes_above_its_break_even
 
 BATCH = 8
+WATCHED = 60  # steps in which seldom work must show
 
 
 def shares_the_parameters(subject: ActivationSketch) -> None:
@@ -141,6 +144,18 @@ def leaves_the_global_generator(subject: ActivationSketch) -> None:
         )
 
 
+def repeats_with_its_period(subject: ActivationSketch) -> None:
+    """The operations of a step repeat with `full_period()`, within an epoch."""
+    for model in _models():
+        sketched, batch = _built(subject, model), _batch()
+
+        def step(sketched: SketchedModel = sketched, batch: tuple[Tensor, Tensor] = batch) -> None:
+            sketched.model.zero_grad()
+            sketched.accumulate(*batch, F.cross_entropy)
+
+        repeats(subject, step, WATCHED)
+
+
 LAWS = (
     shares_the_parameters,
     computes_the_exact_forward,
@@ -150,6 +165,8 @@ LAWS = (
     adds_to_the_gradients,
     repeats_from_its_seed,
     leaves_the_global_generator,
+    repeats_with_its_period,
+    keeps_fewer_bytes_above_its_break_even,
 )
 
 

@@ -6,9 +6,11 @@ import torch
 from torch import Generator, Tensor
 
 from sketchbench import GradientSketch, LinearSketch
+from sketchbench.testing.period import repeats
 
 SIZES = (1, 7, 64, 1000)  # nothing here is special; most are no powers of two
 DRAWS = 200
+WATCHED = 120  # products in which seldom work must show
 
 
 def has_the_shape(subject: GradientSketch) -> None:
@@ -90,6 +92,12 @@ def leaves_the_global_generator(subject: GradientSketch) -> None:
     )
 
 
+def repeats_with_its_period(subject: GradientSketch) -> None:
+    """The operations of Sx and of Sᵀy repeat with `full_period()`, and with no shorter period."""
+    s, x = _built(subject, 100), _normal(100, seed=1)
+    repeats(subject, lambda: s.adjoint(s.apply(x)), WATCHED)
+
+
 LAWS = (
     has_the_shape,
     is_linear,
@@ -98,6 +106,7 @@ LAWS = (
     repeats_from_its_seed,
     keeps_norms_on_average,
     leaves_the_global_generator,
+    repeats_with_its_period,
 )
 
 

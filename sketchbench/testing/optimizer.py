@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
 import torch
 from torch import Generator, Tensor, nn
 
 from sketchbench import Optimizer
+from sketchbench.testing.period import repeats
+from sketchbench.testing.state import declares_its_state
 
 SHAPES = ((6, 4), (4,), (2, 3, 2, 2))  # a matrix, a vector, a convolution's kernel
 STEPS = 40
+WATCHED = 220  # steps in which seldom work must show: some renew every hundred, or two
 
 
 def descends(subject: Optimizer) -> None:
@@ -127,6 +131,25 @@ def owns_its_parameters(subject: Optimizer) -> None:
     assert all(p.grad is None for p in params), "expected zero_grad() to clear every gradient"
 
 
+def repeats_with_its_period(subject: Optimizer) -> None:
+    """The operations of a step repeat with `full_period()`, and with no shorter period.
+
+    Gradients are nearly constant, so that a bound on their norm tells all steps the same.
+    """
+    if any(part.changing for part in subject.parts()):
+        pytest.skip(f"{subject.name} changes over time: no two periods need be equal")
+    params, targets = _problem()
+    optimizer = subject.build(params)
+    rng = Generator().manual_seed(2)
+
+    def step() -> None:
+        for p, target in zip(params, targets, strict=True):
+            p.grad = target * (1 + 0.1 * torch.randn(p.shape, generator=rng))
+        optimizer.step()
+
+    repeats(subject, step, WATCHED)
+
+
 LAWS = (
     descends,
     moves_every_parameter,
@@ -135,6 +158,8 @@ LAWS = (
     moves_less_at_a_lower_rate,
     goes_on_from_its_state,
     owns_its_parameters,
+    declares_its_state,
+    repeats_with_its_period,
 )
 
 

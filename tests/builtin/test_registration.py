@@ -36,7 +36,11 @@ def test_each_hook_returns_recipes_of_its_kind(hook, kind):
 def test_names_are_known_to_suites():
     assert {recipe.name for recipe in RECIPES} == {
         *("cifar10", "digits", "mnist", "hybrid-cnn", "mlp", "resnet20", "distortion", "train"),
+        *("gpt", "random-tokens", "tiny-shakespeare"),
         *("accuracy", "build_time", "loss", "relative_error", "step_time", "time_to_target"),
+        *("peak_bytes", "activation_bytes", "sketch_bytes", "state_bytes", "workspace_bytes"),
+        *("requested_bytes", "allocated_bytes", "reserved_bytes", "device_total_bytes"),
+        *("step_flops", "build_flops"),
     }
 
 

@@ -28,6 +28,10 @@ class ZeroGradient(ActivationSketch):
         """Replace the layers in scope; raise `Skip` where there are none."""
         return _controlled(self, model, _Zero)
 
+    def break_even(self, width: int) -> int | None:
+        """Return None: after a ReLU, the ReLU keeps the very storage that these layers don't."""
+        return None
+
 
 class RandomGradient(ActivationSketch):
     """Weight gradients of linear layers are Gaussian noise of the exact Frobenius norm.
@@ -41,6 +45,10 @@ class RandomGradient(ActivationSketch):
     def build(self, model: nn.Module, batch_size: int, rng: Generator) -> SketchedModel:
         """Replace the layers in scope; raise `Skip` where there are none."""
         return _controlled(self, model, _Noise, rng)
+
+    def break_even(self, width: int) -> int | None:
+        """Return None: the exact gradient gives the norm, so every input is kept."""
+        return None
 
 
 def _controlled(

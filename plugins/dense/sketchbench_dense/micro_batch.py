@@ -53,6 +53,18 @@ class MicroBatch(ActivationSketch):
             model = checkpointed(model, self.checkpoint)
         return _MicroBatched(model, self.rows, self.bytes)
 
+    def break_even(self, width: int) -> int | None:
+        """Return one row more than a micro-batch has, at most; 1 with segments of two blocks.
+
+        How many rows `bytes` takes goes by the depth: one hidden layer takes the most.
+        """
+        if self.checkpoint is not None and self.checkpoint > 1:
+            return 1
+        if self.rows is not None:
+            return self.rows + 1
+        assert self.bytes is not None
+        return self.bytes // (4 * width) + 1
+
 
 class _MicroBatched:
     def __init__(self, model: nn.Module, rows: int | None, budget: int | None) -> None:

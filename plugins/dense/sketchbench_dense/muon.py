@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from sketchbench import Field, Optimizer
+from sketchbench_dense.optimizers import MOMENTS, moment_bytes
+from sketchbench_dense.state import copies, declaring, trained
 
 
 class Muon(Optimizer):
@@ -37,7 +39,7 @@ class Muon(Optimizer):
         rest = [p for p in params if p.ndim != 2]
         parts: dict[str, torch.optim.Optimizer] = {}
         if matrices:
-            parts["muon"] = torch.optim.Muon(
+            muon = torch.optim.Muon(
                 matrices,
                 lr=self.lr,
                 weight_decay=self.weight_decay,
@@ -46,22 +48,31 @@ class Muon(Optimizer):
                 ns_steps=self.ns_steps,
                 adjust_lr_fn=self.adjust_lr,
             )
+            parts["muon"] = declaring(muon, {"momentum_buffer": "momentum"})
         if rest:
-            parts["adamw"] = torch.optim.AdamW(
-                rest, lr=self.adamw_lr, weight_decay=self.adamw_weight_decay
-            )
+            adamw = torch.optim.AdamW(rest, lr=self.adamw_lr, weight_decay=self.adamw_weight_decay)
+            parts["adamw"] = declaring(adamw, MOMENTS)
         return Composite(parts)
+
+    def state_bytes(self, params: Sequence[nn.Parameter]) -> Mapping[str, int]:
+        """Return AdamW's bytes of the rest, and one more momentum for the matrices."""
+        found = moment_bytes(p for p in params if p.ndim != 2)
+        found["momentum"] += copies(trained(p for p in params if p.ndim == 2))
+        return found
 
 
 class Composite(torch.optim.Optimizer):
     """Several optimizers as one: every group says in `rule` which of them steps it.
 
     Groups and state are this optimizer's own (schedules, `zero_grad` and `state_dict` see one
-    ordinary optimizer), and are lent to the parts for each step.
+    ordinary optimizer), and are lent to the parts for each step. Its `state_parts` are theirs.
     """
 
     def __init__(self, parts: Mapping[str, torch.optim.Optimizer]) -> None:
         self._parts = dict(parts)
+        self.state_parts: dict[str, str] = {}
+        for part in parts.values():
+            self.state_parts |= getattr(part, "state_parts", {})
         groups = [
             {**group, "rule": rule} for rule, part in parts.items() for group in part.param_groups
         ]
@@ -80,7 +91,8 @@ class Composite(torch.optim.Optimizer):
         return loss
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_parts": self._parts}
+        own = {"_parts": self._parts, "state_parts": self.state_parts}
+        return super().__getstate__() | own
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, whose `rule` must be one of the parts'."""

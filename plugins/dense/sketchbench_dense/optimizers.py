@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -10,8 +11,10 @@ from pydantic import model_validator
 from torch import nn
 
 from sketchbench import Field, Optimizer
+from sketchbench_dense.state import copies, counters, declaring, trained
 
 LR = "η, step size; schedules multiply it."
+MOMENTS = {"exp_avg": "momentum", "exp_avg_sq": "second_moment"}  # of Adam and AdamW
 
 
 class SGD(Optimizer):
@@ -31,7 +34,12 @@ class SGD(Optimizer):
 
     def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return `torch.optim.SGD`."""
-        return torch.optim.SGD(params, **_fields(self))
+        parts = {"momentum_buffer": "momentum"} if self.momentum else {}
+        return declaring(torch.optim.SGD(params, **_fields(self)), parts)
+
+    def state_bytes(self, params: Sequence[nn.Parameter]) -> Mapping[str, int]:
+        """Return one copy of the parameters, or nothing without momentum."""
+        return {"momentum": copies(trained(params))} if self.momentum else {}
 
 
 class Adam(Optimizer):
@@ -45,7 +53,11 @@ class Adam(Optimizer):
 
     def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return `torch.optim.Adam`."""
-        return torch.optim.Adam(params, **_fields(self))
+        return declaring(torch.optim.Adam(params, **_fields(self)), MOMENTS)
+
+    def state_bytes(self, params: Sequence[nn.Parameter]) -> Mapping[str, int]:
+        """Return two copies of the parameters and the step counters."""
+        return moment_bytes(params)
 
 
 class AdamW(Optimizer):
@@ -59,7 +71,11 @@ class AdamW(Optimizer):
 
     def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return `torch.optim.AdamW`."""
-        return torch.optim.AdamW(params, **_fields(self))
+        return declaring(torch.optim.AdamW(params, **_fields(self)), MOMENTS)
+
+    def state_bytes(self, params: Sequence[nn.Parameter]) -> Mapping[str, int]:
+        """Return two copies of the parameters and the step counters."""
+        return moment_bytes(params)
 
 
 class Adagrad(Optimizer):
@@ -74,7 +90,11 @@ class Adagrad(Optimizer):
 
     def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return `torch.optim.Adagrad`."""
-        return torch.optim.Adagrad(params, **_fields(self))
+        return declaring(torch.optim.Adagrad(params, **_fields(self)), {"sum": "second_moment"})
+
+    def state_bytes(self, params: Sequence[nn.Parameter]) -> Mapping[str, int]:
+        """Return a copy of the parameters and the step counters: of frozen ones, too."""
+        return {"second_moment": copies(params), "rest": counters(params)}
 
 
 class Adafactor(Optimizer):
@@ -92,7 +112,31 @@ class Adafactor(Optimizer):
 
     def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return `torch.optim.Adafactor`."""
-        return torch.optim.Adafactor(params, **_fields(self))
+        keys = ("row_var", "col_var", "variance")
+        return declaring(
+            torch.optim.Adafactor(params, **_fields(self)), dict.fromkeys(keys, "second_moment")
+        )
+
+    def state_bytes(self, params: Sequence[nn.Parameter]) -> Mapping[str, int]:
+        """Return a row and a column a matrix, a copy of each vector, and the step counters."""
+        taught = trained(params)
+        moment = sum(p.element_size() * _factored(p.shape) for p in taught)
+        return {"second_moment": moment, "rest": counters(taught)}
+
+
+def moment_bytes(params: Iterable[nn.Parameter]) -> dict[str, int]:
+    """Return the bytes that Adam and AdamW keep, by part."""
+    taught = trained(params)
+    each = copies(taught)
+    return {"momentum": each, "second_moment": each, "rest": counters(taught)}
+
+
+def _factored(shape: Sequence[int]) -> int:
+    """Return the entries that Adafactor keeps of a parameter; leading dimensions are a batch."""
+    if len(shape) < 2:
+        return math.prod(shape)
+    *batch, rows, columns = shape
+    return math.prod(batch) * (rows + columns)
 
 
 def _fields(recipe: Optimizer) -> dict[str, Any]:
