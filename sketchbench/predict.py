@@ -1,26 +1,30 @@
 """Prediction: peak bytes of a workload without its data, its arithmetic or its device.
 
 The workload runs on fake CPU tensors: shapes and lifetimes are real, values don't exist. What
-depends on values can't be predicted, and says so. It predicts the tensors of torch's CPU path;
-on CUDA some kernels keep other tensors (attention), and scratch memory is in neither.
+depends on values can't be predicted, and says so: `.item()` of anything but a seed (Adafactor's
+step count is such a value), `nonzero`, `torch.linalg.lstsq`, extensions that read a pointer.
+
+It predicts the tensors of torch's CPU path, as many bytes as `LiveBytes` counts of a real run but
+for these:
+
+1. `mse_loss`, `smooth_l1_loss`, `binary_cross_entropy` and `soft_margin_loss` return a scalar whose
+   storage is as large as their input on the CPU (torch 2.13); predicted are its 4 bytes.
+2. On CUDA some kernels keep other tensors (attention); scratch memory is in neither.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedFakeTensorException,
-)
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import _disable_current_modes
 
 from sketchbench.audit import Opened
+from sketchbench.fakes import fake_tensors, without_values
 from sketchbench.kinds import Split, Task, Workload
 from sketchbench.measure import Footprint, LiveBytes, labelling, simulate
 from sketchbench.measure.ledger import events
@@ -29,11 +33,6 @@ from sketchbench.recipe import Recipe
 from sketchbench.run import Enough, Run, Wanted
 
 _WARMUP = 1  # steps, until the optimizer has its state
-_NO_VALUES = (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedFakeTensorException,
-)
 
 
 class _Fake(LiveBytes):
@@ -60,29 +59,33 @@ def predict(workload: Workload, seed: int = 0) -> Mapping[str, Prediction]:
     Raises `Missing` where memory depends on the data, and what the workload raises.
     """
     regions = [region for region in workload.regions if region in Opened.regions]
+    period = workload.full_period()
     run = Run(
         torch.device("cpu"),
         seed,
         [Wanted(_Footprints(), region) for region in regions],
         stage="audit",
-        period=workload.full_period(),
+        period=period,
         warmup=_WARMUP,
     )
     why = ""
     try:
-        with FakeTensorMode() as mode, labelling():
+        with fake_tensors() as mode, labelling():
             _without_data(workload, mode).run(run)
     except Enough:
         """Whole periods enough have been seen."""
-    except _NO_VALUES as error:
-        why = f"it depends on values: {_first_line(error)}"
-    except RuntimeError as error:  # what a fake tensor says when it is asked for its memory
-        if "FakeTensor" not in str(error) and "data_ptr" not in str(error):
+    except Exception as error:
+        reason = without_values(error)
+        if reason is None:
             raise
-        why = f"it needs real tensors: {_first_line(error)}"
+        why = reason
     found = {region: run.readings(region, _Fake) for region in regions}
     if not all(found.values()):
         raise Missing(why or f"workload '{workload.name}' never came to a region {regions}")
+    seen = min(len(run.region(region).readings) for region in regions)
+    needed = math.ceil(_WARMUP / period) * period + period
+    if why and seen < needed:
+        raise Missing(f"after {seen} of the {needed} steps that tell its memory: {why}")
     return {region: _prediction(readings) for region, readings in found.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,15 @@ if TYPE_CHECKING:
 
     from sketchbench.execute.schedule import Job
 
+MOST = 32  # methods that are predicted, each in a process of its own
+TIMEOUT = 60.0  # seconds that the prediction of one may take
+
 
 @click.command(name="plan")
 @selection.selecting
-def command(wanted: selection.Selection) -> None:
-    """Show the cells of SUITE, which are done, and how long the rest will take."""
+@click.option("--no-predict", is_flag=True, help="Don't predict the peak bytes of what is to run.")
+def command(wanted: selection.Selection, no_predict: bool) -> None:
+    """Show the cells of SUITE, which are done, and what time and memory the rest will take."""
     from sketchbench.execute import schedule
     from sketchbench.store import FILE, Store
 
@@ -32,16 +37,60 @@ def command(wanted: selection.Selection) -> None:
                 records = store.newest(keys, light=True)
                 history = store.durations()
         planned = schedule.plan(chosen.suite, records, chosen.keys)
+    told = {} if no_predict else _peaks(planned, chosen)
     lines = [
-        *_cells(planned, records, history),
+        *_cells(planned, records, history, told or {}),
         *_totals(planned, records, history, wanted.jobs),
         *_decidable(planned),
     ]
+    if told is None:
+        lines.append(f"more than {MOST} methods to run: `sketchbench predict` tells their bytes")
     click.echo("\n".join(lines))
 
 
-def _cells(planned: Sequence[Job], records: Any, history: Any) -> list[str]:
-    """Return one line per method: its cells, by what becomes of each."""
+def _peaks(planned: Sequence[Job], chosen: selection.Chosen) -> dict[tuple[str, str], str] | None:
+    """Return peak bytes by method: predicted for those to run; None where these are many.
+
+    What is too much for the device is told on standard error.
+    """
+    from sketchbench.cli import predict
+    from sketchbench.execute.questions import questions
+    from sketchbench.report import predictions
+
+    told = {
+        (cell.experiment, cell.label): text
+        for job in planned
+        for text in [_measured(job)]
+        if text
+        for cell in job.cells
+    }
+    asked = questions(cell for job in planned if job.stages for cell in job.cells)
+    if len(asked) > MOST:
+        return None
+    if not asked:
+        return told
+    answers = predict.answers("predict", asked, chosen, TIMEOUT)
+    placed = predict.by_experiment(answers)
+    for experiment, by_method in placed.items():
+        told |= {(experiment, label): predictions.brief(a) for label, a in by_method.items()}
+    for text in predictions.unfit(placed, selection.device_bytes(chosen.device)):
+        click.echo(f"warning: {text}", err=True)
+    return told
+
+
+def _measured(job: Job) -> str:
+    """Phrase the measured peak of a job that is done, if it has one."""
+    from sketchbench.report.predictions import spelt
+
+    measured = job.record.measurements if job.record is not None and not job.stages else ()
+    peaks = [m.value for m in measured if m.metric == "peak_bytes" and math.isfinite(m.value)]
+    return f"measured peak {spelt(max(peaks))}" if peaks else ""
+
+
+def _cells(
+    planned: Sequence[Job], records: Any, history: Any, peaks: dict[tuple[str, str], str]
+) -> list[str]:
+    """Return one line per method: its cells, by what becomes of each, and its peak bytes."""
     states: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for job in planned:
         for cell in job.cells:
@@ -53,7 +102,8 @@ def _cells(planned: Sequence[Job], records: Any, history: Any) -> list[str]:
             lines.append(experiment)
             shown = experiment
         told = ", ".join(f"{count} {state}" for state, count in counts.items())
-        lines.append(f"  {label or '(one)':<{width}}  {told}")
+        peak = peaks.get((experiment, label), "")
+        lines.append(f"  {label or '(one)':<{width}}  {told}{peak and f'; {peak}'}")
     return lines
 
 

@@ -87,15 +87,18 @@ def selecting(command: Callable[..., None]) -> Callable[..., None]:
     return gathered
 
 
-def choose(wanted: Selection) -> Chosen:
-    """Load the plugins and expand the suite; end with status 2 and a line a mistake."""
+def choose(wanted: Selection, absent: bool = False) -> Chosen:
+    """Load the plugins and expand the suite; end with status 2 and a line a mistake.
+
+    With `absent`, the device need not be on this machine.
+    """
     from sketchbench import environment
     from sketchbench.execute.keys import Keys
     from sketchbench.registry import Registry
     from sketchbench.suite import Suite, SuiteError
 
     with told(SuiteError):
-        kind = device_kind(wanted.device)
+        kind = device_kind(wanted.device, absent)
         registry = Registry.load()
         suite = Suite.read(
             wanted.suite,
@@ -114,13 +117,16 @@ def choose(wanted: Selection) -> Chosen:
     return Chosen(suite, registry, Keys(threads), kind, wanted.jobs)
 
 
-def device_kind(device: str) -> str:
-    """Return `cpu` or `cuda`; end with status 2 where the device is unknown or absent."""
+def device_kind(device: str, absent: bool = False) -> str:
+    """Return `cpu` or `cuda`; end with status 2 where the device is unknown or not here.
+
+    With `absent` it need not be here.
+    """
     import torch
 
     if device not in ("cpu", "cuda", "auto"):
         fail(f"--device {device}: no such device; (known: auto, cpu, cuda)")
-    if device == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not absent and not torch.cuda.is_available():
         built = "is built without CUDA" if torch.version.cuda is None else "sees no GPU"
         fail(f"--device cuda: torch {torch.__version__} {built} here; use --device cpu")
     if device == "auto":
@@ -146,10 +152,12 @@ def _on_path(program: str) -> bool:
 
 
 def device_bytes(kind: str) -> int | None:
-    """Return the memory of the device that cells run on, in bytes; None where it isn't known."""
+    """Return the memory of the device that cells run on, in bytes; None where it isn't here."""
     import psutil
     import torch
 
     if kind == "cpu":
         return int(psutil.virtual_memory().total)
+    if not torch.cuda.is_available():
+        return None
     return int(torch.cuda.get_device_properties(0).total_memory)

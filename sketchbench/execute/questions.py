@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,8 +39,12 @@ def ask(
     threads: int,
     timeout: float,
     width: int = 1,
+    watch: Callable[[Sequence[Question]], None] = lambda running: None,
 ) -> Iterator[tuple[Question, dict[str, Any]]]:
-    """Yield each question with its answer (status, reason, found), as they come."""
+    """Yield each question with its answer (status, reason, found), as they come.
+
+    `watch` is told about every second which questions are being answered.
+    """
     left = list(asked)
     running: list[tuple[Any, Question]] = []
     while left or running:
@@ -48,6 +52,7 @@ def ask(
             question = left.pop(0)
             request = {"cell": question.cell.request(), "ask": what, "threads": threads}
             running.append((runner.start(request, timeout), question))
+        watch([question for _, question in running])
         for handle, answer in runner.wait(1.0):
             if answer is None:
                 handle.news = []

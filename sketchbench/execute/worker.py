@@ -56,7 +56,7 @@ def do(request: dict[str, Any], lookup: Lookup, notify: News) -> dict[str, Any]:
     from sketchbench.measure import Contention, Memory, labelling
 
     workload, wanted, seed, device_name = rebuild(request["cell"], lookup)
-    device = torch.device(device_name)
+    device = torch.device("cpu" if request.get("ask") == "predict" else device_name)
     if "ask" in request:
         return _asked(request, workload, seed, device)
     period, stage = workload.full_period(), request["stage"]

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
+from torch.autograd import graph
 from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
 
 from sketchbench.measure.ledger import Footprint
-from sketchbench.measure.live_bytes import LiveBytes
+from sketchbench.measure.live_bytes import NO_TASK, LiveBytes, graph_task
 from sketchbench.measure.storages import dense, storage
 from sketchbench.protocols import Watched
 
-if TYPE_CHECKING:
-    import torch
-
-NOWHERE = ""  # outside of every module: the loss, say
+NOWHERE = ""  # the model itself, or outside of every module: the loss, say
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,9 @@ class Kept:
     """One storage that is kept for the backward pass.
 
     `born` is the module in which it was made, by operation `op`; `keepers` those that saved it for
-    their backward, in order. Without keepers it is held some other way: as an attribute of an
-    autograd context, in a closure (checkpointing), or by a reference such as the loss itself.
+    their backward, in order; a checkpoint's input is kept where the checkpoint was called. Without
+    keepers it is held some other way: as an attribute of an autograd context, in a closure, or by
+    a reference such as the loss itself.
     """
 
     size: int
@@ -54,8 +54,9 @@ class Keepings:
 class Keeping:
     """A meter of what is kept: live bytes, with the module at work and the savers of each storage.
 
-    Saved tensors are seen by hooks, which torch refuses under `torch.func` transforms; what is
-    kept is found by its being alive, so a hook that misses a tensor loses its keeper, no bytes.
+    Saved tensors are seen by hooks, which torch refuses under `torch.func` transforms: there they
+    step aside. What is kept is found by its being alive, so a hook that misses a tensor loses its
+    keeper, no bytes.
     """
 
     def __init__(self, device: torch.device, watched: Watched) -> None:
@@ -64,7 +65,8 @@ class Keeping:
         self._stack: list[nn.Module] = []
         self._names: dict[nn.Module, str] = {}
         self._undo: list[Any] = []
-        self._hooks = saved_tensors_hooks(self._pack, lambda kept: kept)
+        self._hooks = graph.saved_tensors_hooks(self._pack, lambda kept: kept)
+        self._disable = graph.disable_saved_tensors_hooks
 
     def start(self) -> None:
         """Begin a reading."""
@@ -75,17 +77,41 @@ class Keeping:
             register_module_forward_pre_hook(lambda module, _: self._stack.append(module)),
             register_module_forward_hook(self._leave, always_call=True),
         ]
-        self._live.start()
+        try:
+            self._live.start()
+        except BaseException:
+            self._unhook()
+            raise
         self._hooks.__enter__()
+        self._disable = graph.disable_saved_tensors_hooks
+        graph.disable_saved_tensors_hooks = self._aside  # type: ignore[assignment]
 
     def stop(self) -> Keepings:
         """End it and return what was kept."""
+        graph.disable_saved_tensors_hooks = self._disable
         self._hooks.__exit__()
+        self._unhook()
         footprint = self._live.stop()
-        for handle in self._undo:
-            handle.remove()
         modules = [(name, type(module).__name__) for module, name in self._names.items()]
         return Keepings(sum(footprint.kept.values()), _kept(footprint), modules)
+
+    def _unhook(self) -> None:
+        for handle in self._undo:
+            handle.remove()
+
+    @contextmanager
+    def _aside(self, message: str) -> Iterator[None]:
+        """Take this meter's hooks off while others say that no hooks can be had."""
+        top = torch._C._autograd._top_saved_tensors_default_hooks(True)
+        ours = top is not None and top[0] == self._pack
+        if ours:
+            self._hooks.__exit__()
+        try:
+            with self._disable(message):
+                yield
+        finally:
+            if ours:
+                self._hooks.__enter__()
 
     def _leave(self, module: nn.Module, *_: Any) -> None:
         while self._stack and self._stack.pop() is not module:
@@ -97,6 +123,8 @@ class Keeping:
         return next(known, NOWHERE)
 
     def _pack(self, tensor: Tensor) -> Tensor:
+        if graph_task() != NO_TASK:
+            return tensor.detach()  # computed again for a backward pass that has begun
         for each in dense(tensor):
             block = self._live.block(storage(each))
             if block is not None and self._module() not in block.keepers:

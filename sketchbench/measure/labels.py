@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    is_traceable_wrapper_subclass_type,
+)
 
 from sketchbench.measure.storages import WeakStorages, dense, storage, tensors
 
 _NAMES = {"sketch": "sketches"}
 
 given: WeakStorages[str] = WeakStorages()  # labels by storage, across regions
-measuring = False  # whether live bytes are being counted in this process
 _local = threading.local()  # .stack: the labels of the blocks that this thread is in
 _labelling = False
 
@@ -45,7 +47,7 @@ class category:  # noqa: N801
 
     def __enter__(self) -> None:
         stack().append(self._label)
-        if _labelling and not measuring:
+        if _labelling:  # in a measured region too: its own mode sees one thread
             mode = _Labeller()  # type: ignore[no-untyped-call]
             mode.__enter__()  # type: ignore[no-untyped-call]
             self._modes.append(mode)
@@ -69,6 +71,8 @@ class _Labeller(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if any(map(is_traceable_wrapper_subclass_type, types)):
+            return NotImplemented  # its own operations come by, on the tensors inside
         known = {id(storage(d)) for t in tensors((args, kwargs)) for d in dense(t)}
         out = func(*args, **(kwargs or {}))
         for tensor in tensors(out):

@@ -44,6 +44,7 @@ class Block:
     op: str = ""
     label: str | None = None
     kept: bool = False  # born in forward, alive when a backward began
+    state: bool = False  # the optimizer's own, whatever its label
     shape: tuple[int, ...] = ()  # of the tensor that it was born as
     dtype: str = ""
     module: str = ""  # where in the model, if someone asked for it
@@ -62,7 +63,8 @@ class Footprint:
     `start` is what was counted when it began; `peak` the most at any time, with its parts by
     category `at_peak` and the operation `during` which it was reached; `highest` the most of each
     category at any time. `kept` are activations and sketches when the backward began that kept
-    most, `kept_blocks` the storages themselves. `state` is the optimizer's, by declared part.
+    most, without sketches that the optimizer holds as its state; `kept_blocks` the storages
+    themselves. `state` is the optimizer's, by declared part.
     """
 
     start: int
@@ -139,7 +141,11 @@ class Ledger:
         most: Counter[str] = Counter()
         blocks: list[Block] = []
         for alive in self.keepings:
-            kept = [(b, size) for b, size in alive if b.category in ("activations", "sketches")]
+            kept = [
+                (block, size)
+                for block, size in alive
+                if block.category in ("activations", "sketches") and not block.state
+            ]
             now: Counter[str] = Counter()
             for block, size in kept:
                 now[block.category] += size

@@ -14,13 +14,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    is_traceable_wrapper_subclass_type,
+)
 
 from sketchbench.measure import labels
 from sketchbench.measure.ledger import Block, Footprint, Ledger, Phase
 from sketchbench.measure.storages import (
     WeakStorages,
     dense,
+    hook_first,
+    is_on,
     noticing_resizes,
     size,
     state_bytes,
@@ -29,8 +35,8 @@ from sketchbench.measure.storages import (
 )
 from sketchbench.protocols import Watched
 
-_graph_task: Callable[[], int] = torch._C._current_graph_task_id
-_NO_TASK = -1
+graph_task: Callable[[], int] = torch._C._current_graph_task_id
+NO_TASK = -1
 _LIFT = torch.ops.aten.lift_fresh.default  # what a new constant comes in by
 _SEED = torch.ops.aten.ones_like.default  # the gradient of a loss by itself
 
@@ -73,33 +79,39 @@ class LiveBytes(TorchDispatchMode):
         gc.disable()
         self._reset()
         self._blocks = WeakStorages(self._ledger.died)
-        self._name_watched()
-        self._hook()
-        labels.measuring = True
+        try:
+            self._name_watched()
+            self._hook()
+        except BaseException:
+            self._leave()
+            raise
         super().__enter__()  # type: ignore[no-untyped-call]
 
     def stop(self) -> Footprint:
         """End, and return the footprint."""
         super().__exit__(None, None, None)  # type: ignore[no-untyped-call]
-        labels.measuring = False
+        try:
+            self._name_watched()
+            for memory, block in self._blocks.items():
+                self._sized(memory, block)
+                if block.label == "sketches":
+                    labels.given.set(memory, block.label)
+            return self._ledger.footprint(state_bytes(self._watched.optimizer, self._device))
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
         while self._undo:
             self._undo.pop()()
-        self._name_watched()
-        for memory, block in self._blocks.items():
-            self._sized(memory, block)
-            if block.label == "sketches":
-                labels.given.set(memory, block.label)
-        footprint = self._ledger.footprint(state_bytes(self._watched.optimizer, self._device))
         self._reset()
         if self._collects:
             gc.enable()
-        return footprint
 
     def _reset(self) -> None:
         self._ledger = Ledger()
         self._blocks = WeakStorages()
         self._phase: Phase = "forward"
-        self._task = _NO_TASK
+        self._task = NO_TASK
         self._last: Block | None = None
 
     def block(self, memory: Any) -> Block | None:
@@ -111,10 +123,12 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        task = _graph_task()
+        if any(map(is_traceable_wrapper_subclass_type, types)):
+            return NotImplemented  # its own operations come by, on the tensors inside
+        task = graph_task()
         if task != self._task:
             self._task = task
-            if task != _NO_TASK:
+            if task != NO_TASK:
                 self._begin_backward()
         if func is not _LIFT:
             for tensor in tensors((args, kwargs)):
@@ -142,7 +156,7 @@ class LiveBytes(TorchDispatchMode):
             stack = labels.stack()
             block = self._last = Block(
                 size=size(memory),
-                phase=self._phase if self._task == _NO_TASK else "backward",
+                phase=self._phase if self._task == NO_TASK else "backward",
                 op=str(func),
                 label=stack[-1] if stack else None,
                 shape=tuple(each.shape),
@@ -179,10 +193,7 @@ class LiveBytes(TorchDispatchMode):
             self._ledger.resized(block, now)
 
     def _counts(self, tensor: Tensor) -> bool:
-        return tensor.device.type == self._device.type and self._device.index in (
-            None,
-            tensor.device.index,
-        )
+        return is_on(tensor, self._device)
 
     # ------------------------------------------------------------ who owns what
 
@@ -207,14 +218,17 @@ class LiveBytes(TorchDispatchMode):
         if self._watched.optimizer is not None:
             for tensor in tensors(dict(self._watched.optimizer.state)):
                 self._found(tensor, "optimizer_state")
+                for each in dense(tensor):
+                    block = self._blocks.get(storage(each)) if self._counts(each) else None
+                    if block is not None:
+                        block.state = True
 
     def _hook(self) -> None:
         """Watch gradients arrive, the optimizer at work, and storages change their size."""
         model, optimizer = self._watched.model, self._watched.optimizer
         for parameter in model.parameters() if model is not None else ():
-            if parameter.requires_grad and parameter.is_leaf:
-                handle = parameter.register_post_accumulate_grad_hook(self._name_gradient)
-                self._undo.append(handle.remove)
+            if parameter.requires_grad and parameter.is_leaf and not is_lazy(parameter):
+                self._undo.append(hook_first(parameter, self._name_gradient))
         if optimizer is not None:
             before = optimizer.register_step_pre_hook(self._optimizer_begins)
             after = optimizer.register_step_post_hook(self._optimizer_ends)
@@ -235,7 +249,7 @@ class LiveBytes(TorchDispatchMode):
         )
 
     def _forward_again(self, closure: Any) -> Any:
-        if not callable(closure):
+        if not callable(closure) or isinstance(closure, torch.optim.Optimizer):
             return closure
 
         @functools.wraps(closure)

@@ -77,24 +77,30 @@ class Memory:
     def start(self) -> None:
         """Begin a reading."""
         self._live.start()
-        self._device.synchronize()
-        self._before, self._why = {}, ""
         try:
-            self._device.reset_peaks()
-            self._before = self._device.stats()
-        except Missing as reason:
-            self._why = str(reason)
+            self._device.synchronize()
+            self._before, self._why = {}, ""
+            try:
+                self._device.reset_peaks()
+                self._before = self._device.stats()
+            except Missing as reason:
+                self._why = str(reason)
+        except BaseException:
+            self._live.stop()  # its mode and its hooks mustn't outlive the failure
+            raise
 
     def stop(self) -> Usage:
         """End it and return what was used."""
-        self._device.synchronize()
         after: Mapping[str, int] = {}
-        if not self._why:
-            after = self._device.stats()
         total, why_no_total = None, ""
         try:
-            total = self._device.total()
-        except Missing as reason:
-            why_no_total = str(reason)
-        footprint = self._live.stop()
+            self._device.synchronize()
+            if not self._why:
+                after = self._device.stats()
+            try:
+                total = self._device.total()
+            except Missing as reason:
+                why_no_total = str(reason)
+        finally:
+            footprint = self._live.stop()
         return Usage(footprint, self._before, after, self._why, total, why_no_total)

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils.hooks import RemovableHandle
 
 T = TypeVar("T")
 
@@ -25,6 +26,8 @@ def dense(tensor: Tensor) -> Iterator[Tensor]:
 
     Accessors of sparse tensors make new tensors on the same storages.
     """
+    if tensor._is_zerotensor():
+        return  # what autograd has for zeros: a shape with no memory behind it
     if is_traceable_wrapper_subclass(tensor):
         for name in tensor.__tensor_flatten__()[0]:
             yield from dense(getattr(tensor, name))
@@ -65,6 +68,12 @@ def storage(tensor: Tensor) -> Any:
 def size(memory: Any) -> int:
     """Return the bytes of a storage, or of a tensor that has none."""
     return int(memory.nbytes() if isinstance(memory, torch.UntypedStorage) else memory.nbytes)
+
+
+def is_on(tensor: Tensor, device: torch.device) -> bool:
+    """Whether a tensor is on `device`, or on any of its type where that has no index."""
+    found = tensor.device
+    return found.type == device.type and device.index in (None, found.index)
 
 
 def unique_bytes(found: Iterable[Tensor]) -> int:
@@ -123,12 +132,26 @@ def state_bytes(optimizer: torch.optim.Optimizer | None, device: torch.device) -
     found: dict[str, list[Tensor]] = {}
     seen: set[int] = set()
     for state in optimizer.state.values():
-        for key, value in state.items():
+        for key, value in (state if isinstance(state, dict) else {"": state}).items():
             for tensor in (d for t in tensors(value) for d in dense(t)):
-                if tensor.device.type == device.type and id(storage(tensor)) not in seen:
+                if is_on(tensor, device) and id(storage(tensor)) not in seen:
                     seen.add(id(storage(tensor)))
                     found.setdefault(parts.get(key, "rest"), []).append(tensor)
     return {part: unique_bytes(each) for part, each in found.items()}
+
+
+def hook_first(leaf: Tensor, hook: Callable[[Tensor], None]) -> Callable[[], None]:
+    """Call `hook` when a leaf's gradient has arrived, before hooks that may drop it; return undo.
+
+    An optimizer that steps inside the backward pass frees each gradient in a hook of its own.
+    """
+    earlier = dict(getattr(leaf, "_post_accumulate_grad_hooks", None) or {})
+    handle: RemovableHandle = leaf.register_post_accumulate_grad_hook(hook)
+    hooks: Any = leaf._post_accumulate_grad_hooks
+    for key in earlier:  # torch calls them in the order of insertion
+        del hooks[key]
+    hooks.update(earlier)
+    return handle.remove
 
 
 def noticing_resizes(notice: Callable[[torch.UntypedStorage], None]) -> Callable[[], None]:

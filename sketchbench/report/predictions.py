@@ -11,21 +11,51 @@ from sketchbench.report.paper import Plain, Strip
 
 Answers = Mapping[str, Mapping[str, Any]]  # by method: status, reason, found
 
+SMALL = 0.005  # of the peak: categories that no method has more of are told as `other`
+LEGEND = (
+    "parts: at the peak; kept for backward: activations and sketches when a backward begins",
+    "tensors of torch's CPU path; scratch memory inside kernels is not in them",
+    "reserved (simulated): CUDA's caching allocator replaying one step; not checked against a GPU",
+)
 
-def show(paper: Plain, experiment: str, answers: Answers, device_bytes: int | None) -> list[str]:
-    """Print a table for each region of an experiment; return the methods that don't fit."""
+
+def show(
+    paper: Plain,
+    experiment: str,
+    answers: Answers,
+    baselines: Mapping[str, str | None],
+    room: int | None,
+) -> None:
+    """Print a table for each region of an experiment, and why a method isn't in it."""
     regions = list(dict.fromkeys(r for answer in answers.values() for r in answer["found"]))
     for region in regions:
         paper.line()
         paper.line(experiment + ("" if region == "step" else f", {region}"), "bold")
         found = {m: a["found"][region] for m, a in answers.items() if region in a["found"]}
-        paper.grid([Strip("method", list(found))], _columns(list(found.values())), set())
+        paper.grid([Strip("method", list(found))], _columns(found, baselines, room), set())
     unknown = {m: answer for m, answer in answers.items() if answer["status"] != "ok"}
     if not regions:
         paper.line()
         paper.line(experiment, "bold")
-    paper.notes(f"not predictable: {m}: {_why(answer)}" for m, answer in unknown.items())
-    return [m for m, a in answers.items() if device_bytes is not None and needs(a) > device_bytes]
+    paper.notes(f"not predictable: {m or experiment}: {_why(a)}" for m, a in unknown.items())
+
+
+def device(kind: str, room: int | None) -> str:
+    """Say what predictions are compared with."""
+    if room is None:
+        return f"device: {kind}, not on this machine, so compared with nothing"
+    return f"device: {kind}, {spelt(room)}"
+
+
+def unfit(placed: Mapping[str, Answers], room: int | None) -> list[str]:
+    """Return a line for each method that needs more than the device has."""
+    return [
+        f"{experiment}{f' · {method}' if method else ''} needs {spelt(needs(answer))}, more than "
+        f"the {spelt(room)} of this device"
+        for experiment, answers in placed.items()
+        for method, answer in answers.items()
+        if room is not None and needs(answer) > room
+    ]
 
 
 def needs(answer: Mapping[str, Any]) -> int:
@@ -51,23 +81,38 @@ def _why(answer: Mapping[str, Any]) -> str:
     return answer["reason"] if status == "skipped" else f"{status}: {answer['reason']}"
 
 
-def _columns(found: Sequence[Mapping[str, Any]]) -> list[list[Strip]]:
-    scale = numerals.scale("bytes", (each["peak"] for each in found))
-    columns = [("peak", [each["peak"] for each in found])]
-    columns += [
-        (category.replace("_", " "), [each["at_peak"].get(category, 0) for each in found])
+def _columns(
+    found: Mapping[str, Mapping[str, Any]], baselines: Mapping[str, str | None], room: int | None
+) -> list[list[Strip]]:
+    each = list(found.values())
+    scale = numerals.scale("bytes", (one["peak"] for one in each))
+
+    def column(name: str, values: Sequence[float]) -> list[Strip]:
+        return [Strip(name, [numerals.number(value / scale.size) for value in values])]
+
+    columns = [column(f"peak [{scale.unit}]", [one["peak"] for one in each])]
+    shares = [_share(one, found.get(baselines.get(method) or "")) for method, one in found.items()]
+    if any(shares):
+        columns.append([Strip("of baseline", shares)])
+    if room is not None:
+        fits = ["no" if one["peak"] > room else "yes" for one in each]
+        columns.append([Strip("fits", fits)])
+    large = [
+        category
         for category in CATEGORIES
-        if any(each["at_peak"].get(category) for each in found)
+        if any(one["at_peak"].get(category, 0) > SMALL * one["peak"] for one in each)
     ]
-    columns += [
-        ("kept for backward", [sum(each["kept"].values()) for each in found]),
-        ("reserved (simulated)", [each["simulated_reserved"] for each in found]),
-    ]
-    return [
-        [Strip(f"{name} [{scale.unit}]" if i == 0 else name, [_number(v, scale) for v in values])]
-        for i, (name, values) in enumerate(columns)
-    ]
+    for category in large:
+        values = [one["at_peak"].get(category, 0) for one in each]
+        columns.append(column(category.replace("_", " "), values))
+    rest = [one["peak"] - sum(one["at_peak"].get(c, 0) for c in large) for one in each]
+    if any(rest):
+        columns.append(column("other", rest))
+    kept = [sum(one["kept"].values()) for one in each]
+    columns.append(column("kept for backward", kept))
+    columns.append(column("reserved (simulated)", [one["simulated_reserved"] for one in each]))
+    return columns
 
 
-def _number(value: float, scale: numerals.Scale) -> str:
-    return numerals.number(value / scale.size)
+def _share(one: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> str:
+    return f"{one['peak'] / baseline['peak']:.1%}" if baseline and baseline["peak"] else ""

@@ -109,6 +109,7 @@ def test_the_outline(read):
         "margin": 0.005,
         "relative": False,
         "derived": False,
+        "breakdown": False,
     }
     (experiment,) = outline.pop("experiments")
     assert outline == {"title": "Demo"}
