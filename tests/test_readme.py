@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,15 @@ def test_every_command_line_is_known():
         assert re.match(known, line), line
         for suite in re.findall(r"suites/\w+\.yaml", line):
             assert (ROOT / suite).exists()
+
+
+@pytest.mark.parametrize("block", blocks("console"))
+def test_consoles_print_what_is_shown(bench, block):
+    command, shown = block.removeprefix("$ sketchbench ").split("\n", 1)
+    words = [w if not w.startswith("suites/") else ROOT / w for w in shlex.split(command)]
+    done = bench(*words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip("\n") == shown.strip("\n")
 
 
 def test_the_suite_of_the_readme_runs(bench):

@@ -2,7 +2,9 @@
 
 A dispatch mode sees each operation on real CPU, real CUDA and fake tensors alike. It counts
 storages, not tensors: views and in-place operations add nothing, a resize changes one. What no
-operation returns is below it: scratch memory inside kernels is the allocator's to tell.
+operation returns is below it: scratch memory inside kernels is the allocator's to tell, and so are
+random states that checkpointing saves. Under any dispatch mode torch computes vectors for `svdvals`
+and `eigvalsh`, too, and `torch.compile`d functions run uncompiled.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SKETCHBENCH_DATA", ROOT.parent / "shared" / "data"))
 SUITES = sorted((ROOT / "suites").glob("*.yaml"))
+TO_PREDICT = {"large"}  # too large to run: no seeds to compare, no control
 SMALL = ["--preset", "quick", "--seeds", "2", "--set", "workload.epochs=1"]
 LIMITS = ["--set", "workload.task.train_limit=400", "--set", "workload.task.test_limit=200"]
 needs_data = pytest.mark.skipif(
@@ -26,9 +27,10 @@ def test_every_suite_expands_with_each_of_its_presets(path):
     registry = Registry.load()
     for preset in (None, *(yaml.safe_load(path.read_text()).get("presets") or {})):
         suite = Suite.read(path, registry, preset=preset)
-        assert len({cell.seed for cell in suite.cells}) == (3 if preset == "quick" else 5)
         assert all(experiment.baseline for experiment in suite.experiments)
-        assert all(experiment.control for experiment in suite.experiments)
+        if path.stem not in TO_PREDICT:
+            assert len({cell.seed for cell in suite.cells}) == (3 if preset == "quick" else 5)
+            assert all(experiment.control for experiment in suite.experiments)
 
 
 @needs_data

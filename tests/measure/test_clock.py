@@ -34,7 +34,7 @@ def test_on_the_cpu_no_device_is_asked():
 def test_on_the_cpu_the_clock_needs_no_torch():
     code = (
         "import sys, types\n"
-        "from sketchbench.kinds import Watched\n"
+        "from sketchbench.protocols import Watched\n"
         "from sketchbench.measure import Clock\n"
         "clock = Clock(types.SimpleNamespace(type='cpu'), Watched())\n"
         "clock.start(), clock.stop()\n"
