@@ -45,7 +45,14 @@ def audit(workload: Workload, seed: int, device: torch.device) -> Keepings:
 
     Raises `Missing` where the workload never reaches a step, and what the workload raises.
     """
-    run = Run(device, seed, [Wanted(_Kept(), REGION)], stage="audit", period=workload.full_period())
+    run = Run(
+        device,
+        seed,
+        [Wanted(_Kept(), REGION)],
+        stage="audit",
+        period=workload.full_period(),
+        changing=any(part.changing for part in workload.parts()),
+    )
     try:
         with labelling():
             workload.run(run)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -58,6 +59,9 @@ def predict(workload: Workload, seed: int = 0) -> Mapping[str, Prediction]:
 
     Raises `Missing` where memory depends on the data, and what the workload raises.
     """
+    for part in workload.parts():
+        if part.changing:
+            raise Missing(f"what {part.kind} '{part.name}' keeps changes while it runs")
     regions = [region for region in workload.regions if region in Opened.regions]
     period = workload.full_period()
     run = Run(
@@ -79,6 +83,7 @@ def predict(workload: Workload, seed: int = 0) -> Mapping[str, Prediction]:
         if reason is None:
             raise
         why = reason
+    _refuse_fused(run.watched.model)
     found = {region: run.readings(region, _Fake) for region in regions}
     if not all(found.values()):
         raise Missing(why or f"workload '{workload.name}' never came to a region {regions}")
@@ -87,6 +92,13 @@ def predict(workload: Workload, seed: int = 0) -> Mapping[str, Prediction]:
     if why and seen < needed:
         raise Missing(f"after {seen} of the {needed} steps that tell its memory: {why}")
     return {region: _prediction(readings) for region, readings in found.items()}
+
+
+def _refuse_fused(model: nn.Module | None) -> None:
+    """Raise `Missing` for modules whose kernels keep what fake tensors don't show."""
+    for name, module in model.named_modules() if model is not None else ():
+        if isinstance(module, nn.RNNBase | nn.EmbeddingBag):
+            raise Missing(f"'{name}' ({type(module).__name__}) runs in a fused kernel of its own")
 
 
 def told(predictions: Mapping[str, Prediction]) -> dict[str, Any]:

@@ -18,8 +18,13 @@ from importlib import metadata
 from pathlib import Path
 
 CORE = "sketchbench"
-# Rooms of the core that read or show results, and can't change what is measured.
-READERS = frozenset({"cli", "report", "scaffold", "testing", "statistics", "claims", "regression"})
+# Rooms of the core that read, show or predict results, and can't change what is measured.
+READERS = frozenset(
+    {
+        *("cli", "report", "scaffold", "testing", "statistics", "claims", "regression"),
+        *("predict", "fakes", "audit"),
+    }
+)
 _INSTALLED = ("site-packages", "dist-packages")
 
 

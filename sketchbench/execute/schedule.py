@@ -209,9 +209,17 @@ class Schedule:
             for m in (job.record.measurements if job.record else ())
             if (m.metric, m.where) not in taken
         ]
-        events = [event for answer in job.answers.values() for event in answer["events"]]
-        if job.record and RESULT not in job.answers:  # what happened when it was timed still holds
-            events = [*job.record.events, *events]
+        events = [
+            event | ({"session": self._session} if event["name"] == "contention" else {})
+            for answer in job.answers.values()
+            for event in answer["events"]
+        ]
+        if job.record:  # what happened when it was timed still holds of the times that are kept
+            timed = {m.session or job.record.session for m in kept}
+            events = [
+                *(e for e in job.record.events if _holds(e, timed, RESULT in job.answers)),
+                *events,
+            ]
         status, reason = last["status"], last["reason"]
         if status == "ok":
             status, reason = _complete(job, new)
@@ -235,6 +243,11 @@ class Schedule:
         if text not in self._warned:
             self._warned.add(text)
             self._observer.warning(text)
+
+
+def _holds(event: Mapping[str, Any], timed: set[int], again: bool) -> bool:
+    """Whether an earlier event belongs in a merged record whose result pass ran `again`."""
+    return event.get("session") in timed if event["name"] == "contention" else not again
 
 
 def _begin(job: Job) -> None:

@@ -56,6 +56,8 @@ UNCOUNTABLE = {  # those of torch's own that do much, how much no formula here s
     "aten::_weight_int8pack_mm",
     "aten::conv_tbc",
     "aten::linalg_matrix_exp",
+    "aten::_segment_reduce_backward",
+    "aten::segment_reduce",
     "aten::miopen_rnn",
     "aten::miopen_rnn_backward",
     "aten::mkldnn_rnn_layer",

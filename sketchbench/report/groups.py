@@ -140,7 +140,8 @@ class Group:
 
     def _reading(self, column: Column, record: Record, seed: int) -> Reading:
         reading = self._derived(column, record, seed) if column.derived else _stored(column, record)
-        busy = _busy(record) if column.clocked and _finite(reading.value) else ""
+        timed = column.clocked and _finite(reading.value)
+        busy = _busy(record, reading.sessions) if timed else ""
         return replace(reading, busy=busy) if busy else reading
 
     def _derived(self, column: Column, record: Record, seed: int) -> Reading:
@@ -200,10 +201,11 @@ def _finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _busy(record: Record) -> str:
-    """Return what the machine did beside the timing of a cell; nothing where it was quiet."""
+def _busy(record: Record, sessions: frozenset[int]) -> str:
+    """Return what the machine did beside a cell's timing in `sessions`; nothing if it was quiet."""
     for event in record.events:
-        if event.get("name") == "contention" and event.get("busy"):
+        here = event.get("session", record.session) in sessions
+        if event.get("name") == "contention" and event.get("busy") and here:
             return str(event.get("what") or "").removeprefix("busy: ") or "cause unknown"
     return ""
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SKETCHBENCH_DATA", ROOT.parent / "shared" / "data"))
 SUITES = sorted((ROOT / "suites").glob("*.yaml"))
 TO_PREDICT = {"large"}  # too large to run: no seeds to compare, no control
-SMALL = ["--preset", "quick", "--seeds", "2", "--set", "workload.epochs=1"]
+SMALL = ["--preset", "quick", "--seeds", "2", "--only", "adam*", "--set", "workload.epochs=1"]
 LIMITS = ["--set", "workload.task.train_limit=400", "--set", "workload.task.test_limit=200"]
 needs_data = pytest.mark.skipif(
     not DATA.exists(), reason="needs the real data: set SKETCHBENCH_DATA"

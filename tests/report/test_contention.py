@@ -2,6 +2,9 @@ import math
 
 import pytest
 
+from sketchbench.records import Record
+from sketchbench.report.groups import _busy
+
 
 class Reached:
     """A derived time: ten times the accuracy, where it is high enough."""
@@ -100,3 +103,10 @@ def test_a_cause_that_would_break_the_line_is_defused(bench, timed):
     assert bench.table().notes == [
         "step_time: measured while the machine was busy: a (1 of 1 seed: one two�[31m)"
     ]
+
+
+@pytest.mark.parametrize(("session", "told"), [(1, "something"), (2, "")])
+def test_contention_belongs_to_the_session_that_was_timed(session, told):
+    event = {"name": "contention", "busy": True, "what": "busy: something", "session": session}
+    record = Record("k", "c", "ok", "", "", 0.0, {}, events=[event], session=2)
+    assert _busy(record, frozenset({1})) == told

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from sketchbench import Derived, Measured, Missing, Probe
+from sketchbench import Missing, Probe
 from sketchbench.measure import Memory, Usage
 
 
@@ -153,26 +153,22 @@ class DeviceTotalBytes(_Bytes):
         return reading.total_bytes
 
 
-class WorkspaceBytes(Derived):
+class WorkspaceBytes(_Bytes):
     """Scratch memory below torch's dispatcher: the allocator's peak less that of live bytes.
 
-    QR, SVD and convolutions have theirs there, which no tensor shows.
+    QR, SVD and convolutions have theirs there, which no tensor shows. The most of any occurrence.
     """
 
     name = "workspace_bytes"
-    unit = "bytes"
-    direction = "lower"
     margin = 65536.0  # bytes: kernels pad and align by less
+    relative = False
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Both peaks."""
-        return ("requested_bytes", "peak_bytes")
-
-    def derive(
-        self, cell: Measured, baseline: Measured | None = None, control: Measured | None = None
-    ) -> float | None:
-        """Return the difference, or None where one of the peaks is missing."""
-        values: Iterable[float | None] = (cell.value(need) for need in self.needs)
-        requested, tracked = values
-        return None if requested is None or tracked is None else requested - tracked
+    def sample(self, reading: Usage) -> float:
+        """Return the difference; raises `Missing` where the allocator's figure can't tell it."""
+        found = reading.requested_peak - reading.footprint.peak
+        if found < 0:
+            raise Missing(
+                f"the allocator's peak is {-found} bytes below that of live bytes: the region "
+                "freed memory that it never touched, or used some that isn't the allocator's"
+            )
+        return found

@@ -100,22 +100,20 @@ def test_the_device_s_own_figure_is_missing_with_its_reason():
         memory.DeviceTotalBytes().summarise([usage(why_no_total="no NVML here")])
 
 
-class Record:
-    def __init__(self, **values):
-        self.values = values
-
-    def value(self, metric, where=None):
-        return self.values.get(metric)
+def test_workspace_is_the_most_of_any_occurrence_not_a_difference_of_maxima():
+    readings = [usage(peak=100, requested=100), usage(peak=10, requested=12)]
+    assert memory.WorkspaceBytes().summarise(readings) == {"value": 2}
+    assert [memory.WorkspaceBytes().sample(each) for each in readings] == [0, 2]
 
 
-def test_workspace_is_the_difference_of_the_peaks():
-    assert memory.WorkspaceBytes().derive(Record(requested_bytes=12.0, peak_bytes=10.0)) == 2
-    assert memory.WorkspaceBytes().derive(Record(requested_bytes=10.0, peak_bytes=10.0)) == 0
+def test_workspace_is_missing_where_there_are_no_figures_of_the_allocator():
+    with pytest.raises(Missing, match="no compiler"):
+        memory.WorkspaceBytes().summarise([usage(why="no compiler")])
 
 
-@pytest.mark.parametrize("values", [{"peak_bytes": 10.0}, {"requested_bytes": 12.0}, {}])
-def test_workspace_is_undefined_where_a_peak_is_missing(values):
-    assert memory.WorkspaceBytes().derive(Record(**values)) is None
+def test_workspace_is_missing_where_the_allocator_lost_what_nobody_named():
+    with pytest.raises(Missing, match="3 bytes below that of live bytes"):
+        memory.WorkspaceBytes().summarise([usage(peak=15, requested=12)])
 
 
 class Momentum(torch.optim.SGD):
