@@ -21,15 +21,25 @@ if TYPE_CHECKING:
         GradientSketch,
         Metric,
         Model,
+        Monitor,
         Optimizer,
         Probe,
+        Quotient,
         Score,
         Shapes,
         Split,
         Task,
         Workload,
     )
-    from sketchbench.outcomes import Approximation, Event, Predictions
+    from sketchbench.outcomes import (
+        Approximation,
+        Event,
+        GradientSample,
+        Predictions,
+        Reconstructed,
+        Spectra,
+        Trace,
+    )
     from sketchbench.protocols import (
         CovarianceEstimate,
         LinearSketch,
@@ -38,6 +48,7 @@ if TYPE_CHECKING:
         Missing,
         SketchedModel,
         Watched,
+        Watcher,
     )
     from sketchbench.run import Diverged, Run, Skip
 
@@ -52,6 +63,7 @@ __all__ = [
     "Diverged",
     "Event",
     "Field",
+    "GradientSample",
     "GradientSketch",
     "LinearSketch",
     "Measured",
@@ -59,24 +71,38 @@ __all__ = [
     "Metric",
     "Missing",
     "Model",
+    "Monitor",
     "Optimizer",
     "Predictions",
     "Probe",
+    "Quotient",
+    "Reconstructed",
     "Run",
     "Score",
     "Shapes",
     "SketchedModel",
     "Skip",
+    "Spectra",
     "Split",
     "Task",
+    "Trace",
     "Watched",
+    "Watcher",
     "Workload",
     "hookimpl",
 ]
 
 _ROOMS = {
     "pydantic": ("Field",),
-    "sketchbench.outcomes": ("Approximation", "Event", "Predictions"),
+    "sketchbench.outcomes": (
+        "Approximation",
+        "Event",
+        "GradientSample",
+        "Predictions",
+        "Reconstructed",
+        "Spectra",
+        "Trace",
+    ),
     "sketchbench.protocols": (
         "CovarianceEstimate",
         "LinearSketch",
@@ -85,6 +111,7 @@ _ROOMS = {
         "Missing",
         "SketchedModel",
         "Watched",
+        "Watcher",
     ),
     "sketchbench.run": ("Diverged", "Run", "Skip"),
 }

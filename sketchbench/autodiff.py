@@ -42,8 +42,9 @@ class Plain:
         mean.backward()
         return mean.detach()
 
-    def end_epoch(self, loss: float) -> None:
+    def end_epoch(self, loss: float) -> tuple[()]:
         """Adapt to nothing."""
+        return ()
 
 
 # ---------------------------------------------------------------- flat vectors

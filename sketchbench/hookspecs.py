@@ -1,4 +1,4 @@
-"""What a plugin may implement: six registrations and one notification."""
+"""What a plugin may implement: seven registrations and one notification."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         GradientSketch,
         Metric,
         Model,
+        Monitor,
         Optimizer,
         Task,
         Workload,
@@ -29,6 +30,11 @@ def register_sketches() -> Sequence[
     type[ActivationSketch] | type[CovarianceSketch] | type[GradientSketch]
 ]:
     """Return sketch recipes, of any of the three families."""
+
+
+@hookspec
+def register_monitors() -> Sequence[type[Monitor]]:
+    """Return monitors: what watches exact training through sketches."""
 
 
 @hookspec

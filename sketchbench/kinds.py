@@ -17,6 +17,7 @@ from sketchbench.protocols import (
     Measured,
     Meter,
     SketchedModel,
+    Watcher,
 )
 from sketchbench.recipe import Recipe
 
@@ -66,6 +67,19 @@ class ActivationSketch(Recipe):
         float32; None where it doesn't claim to save memory there.
         """
         return None
+
+
+class Monitor(Recipe):
+    """Watches exact training and estimates from sketches, per layer and step; changes nothing.
+
+    One with a period of n observes the first of every n steps.
+    """
+
+    kind = "monitor"
+
+    @abstractmethod
+    def build(self, model: nn.Module, batch_size: int, rng: Generator) -> Watcher:
+        """Hook the linear layers of `model`, which is on its device; raise `Skip` without any."""
 
 
 # ---------------------------------------------------------------- optimizers, models, tasks
@@ -131,9 +145,22 @@ class Task(Recipe):
     def load(self, split: Literal["train", "test"]) -> Split:
         """Return one split on the CPU; raise `Skip` if the data is missing."""
 
-    def transform(self, inputs: Tensor, rng: Generator) -> Tensor:
-        """Augment one training batch (n, ...); the identity unless a task says otherwise."""
+    def transform(self, inputs: Tensor, rng: Generator, step: int) -> Tensor:
+        """Augment the training batch (n, ...) of `step`; the identity unless a task says otherwise.
+
+        Steps count from 0. Test data isn't transformed.
+        """
         return inputs
+
+    def order(self, targets: Tensor, rng: Generator) -> Tensor:
+        """Return the order (n,) in which one epoch visits the training examples: a permutation.
+
+        Uniform unless a task says otherwise (classes one after another, say); `targets` are the
+        split's, on the CPU.
+        """
+        import torch
+
+        return torch.randperm(len(targets), generator=rng)
 
     def blank(self, split: Literal["train", "test"]) -> Split:
         """Return a split of the right shapes and types whose values mean nothing.
@@ -207,7 +234,10 @@ class Score(Metric):
 
     @abstractmethod
     def __call__(self, outcome: Any) -> float:
-        """Return the outcome's value."""
+        """Return the outcome's value.
+
+        Raises `Missing` with a reason where this outcome has none.
+        """
 
 
 class Derived(Metric):
@@ -230,6 +260,33 @@ class Derived(Metric):
         """
 
 
+class Quotient(Derived):
+    """A derived metric that is a quotient of two differences or sums, paired over seeds.
+
+    A cell has `numerator / denominator`; a method has the quotient of their means over seeds, with
+    Fieller's interval, and nothing where the denominator's interval holds 0: an average of
+    quotients would be as wild as the smallest denominator.
+    """
+
+    scope: ClassVar[Literal["cell", "group"]] = "group"
+
+    @abstractmethod
+    def terms(
+        self, cell: Measured, baseline: Measured | None, control: Measured | None
+    ) -> tuple[float, float] | None:
+        """Return numerator and denominator of one cell, or None where they can't be told.
+
+        Raises `Missing` with a reason where what they need could not be had.
+        """
+
+    def derive(
+        self, cell: Measured, baseline: Measured | None = None, control: Measured | None = None
+    ) -> float | None:
+        """Return the cell's quotient, or None where its denominator is 0."""
+        terms = self.terms(cell, baseline, control)
+        return terms[0] / terms[1] if terms and terms[1] else None
+
+
 class Workload(Recipe):
     """An experiment. Its fields are its slots (recipes that it consumes) and numbers."""
 
@@ -248,6 +305,7 @@ KINDS: Mapping[str, type[Recipe]] = {
         ActivationSketch,
         CovarianceSketch,
         GradientSketch,
+        Monitor,
         Optimizer,
         Model,
         Task,

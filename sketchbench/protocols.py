@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from sketchbench.outcomes import Event
 
     Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -56,8 +58,35 @@ class SketchedModel(Protocol):
         Gradients are added to `.grad`, so the caller clears them before each step.
         """
 
-    def end_epoch(self, loss: float) -> None:
-        """Adapt to the epoch's mean training loss (rank schedules)."""
+    def end_epoch(self, loss: float) -> Sequence[Event]:
+        """Adapt to the epoch's mean training loss (rank schedules); return what changed and why."""
+
+
+class Watcher(Protocol):
+    """What watches the layers of a model in exact training, and estimates from sketches.
+
+    It hooks the model when it is built and changes nothing of what is computed.
+    """
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers watched, as in `named_modules`."""
+
+    def observe(self, on: bool) -> None:
+        """Watch the steps from now on, or rest: a watcher that rests costs nothing."""
+
+    def estimates(self) -> Mapping[str, Tensor]:
+        """Return each estimate (layers,) of the step whose backward pass has just ended.
+
+        On the model's device; NaN where an estimate has no value yet. The first is the watcher's
+        own of the gradient's Frobenius norm. Called at most once a step, before the optimizer's.
+        """
+
+    def held(self) -> int:
+        """Return the bytes that it holds between steps: history included, each storage once."""
+
+    def close(self) -> None:
+        """Take the hooks off the model."""
 
 
 # ---------------------------------------------------------------- what measures, what is measured
@@ -90,6 +119,10 @@ class Meter(Protocol):
 
 class Measured(Protocol):
     """What a derived metric may read of a record; `where` defaults to `test`."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration in JSON: `workload` with its slots, `seed`, `device`."""
 
     def value(self, metric: str, where: str | None = None) -> float | None:
         """Return the value of `metric`, or None where it wasn't measured."""

@@ -19,6 +19,7 @@ from sketchbench.kinds import (
     GradientSketch,
     Metric,
     Model,
+    Monitor,
     Optimizer,
     Task,
     Workload,
@@ -28,6 +29,7 @@ from sketchbench.recipe import Recipe, UnknownName, suggest
 BUILTIN = "sketchbench.builtin"  # loaded by name: the core never imports a plugin
 FAMILIES: Mapping[str, tuple[type[Recipe], ...]] = {
     "register_sketches": (ActivationSketch, CovarianceSketch, GradientSketch),
+    "register_monitors": (Monitor,),
     "register_optimizers": (Optimizer,),
     "register_models": (Model,),
     "register_tasks": (Task,),

@@ -138,7 +138,8 @@ class Run:
         """Hand over an outcome, or a function that makes it if a score asks for it.
 
         `at` is the epoch or step: repeated deliveries are a curve, and the last one, or the one
-        without `at`, is the value. Raises `Diverged` where a score is not finite.
+        without `at`, is the value. It is missing where the score, or the function, raises
+        `Missing`. Raises `Diverged` where a score is not finite.
         """
         if isinstance(outcome, Event):
             for key, value in outcome.details.items():
@@ -152,11 +153,21 @@ class Run:
         scores = [w for w in self._scores if w.where == name] if self.stage == "result" else []
         if not scores:
             return
-        outcome = outcome() if callable(outcome) else outcome
-        values = {w.label(): float(w.metric(outcome)) for w in scores}  # type: ignore[operator]
+        values: dict[str, float] = {}
+        try:
+            outcome = outcome() if callable(outcome) else outcome
+        except Missing as reason:
+            outcome = reason
         for wanted in scores:
             curve = self._curves.setdefault((wanted.metric.label(), name), _Curve(wanted.metric))
-            curve.add(at, values[wanted.label()], self._worked())
+            try:
+                if isinstance(outcome, Missing):
+                    raise outcome
+                values[wanted.label()] = float(wanted.metric(outcome))  # type: ignore[operator]
+            except Missing as reason:
+                curve.lack(str(reason))
+            else:
+                curve.add(at, values[wanted.label()], self._worked())
         self._notify({"at": at, "values": values})
         bad = [f"{label} is {value}" for label, value in values.items() if not math.isfinite(value)]
         if bad:
@@ -259,9 +270,13 @@ class _Curve:
     values: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     final: float | None = None
+    why: str = ""
+
+    def lack(self, reason: str) -> None:
+        self.final, self.why = math.nan, " ".join(reason.split())
 
     def add(self, at: float | None, value: float, seconds: float) -> None:
-        self.final = value
+        self.final, self.why = value, ""
         if at is not None:
             self.at.append(at)
             self.values.append(value)
@@ -270,7 +285,13 @@ class _Curve:
     def measurement(self, where: str) -> Measurement:
         assert self.final is not None
         return Measurement.of(
-            self.metric, where, self.final, at=self.at, samples=self.values, seconds=self.seconds
+            self.metric,
+            where,
+            self.final,
+            at=self.at,
+            samples=self.values,
+            seconds=self.seconds,
+            why=self.why,
         )
 
 

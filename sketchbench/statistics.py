@@ -1,4 +1,4 @@
-"""What a sample can say: means, paired differences and paired ratios, with Student-t intervals.
+"""What a sample can say: means, paired differences, ratios and quotients, with their intervals.
 
 Every interval is two-sided, at 95 %. A value that is missing or not finite is left out of the
 numbers but never out of the count: each estimate says from how many of how many it was made.
@@ -64,6 +64,22 @@ class Ratio:
         return None if self.low is None or self.high is None else self.low <= 1 <= self.high
 
 
+@dataclass(frozen=True)
+class Quotient:
+    """The quotient of two means over pairs, with Fieller's interval, which needn't be symmetric.
+
+    `n` of the `of` pairs are complete; there is no interval where n < 2. NaN, with the
+    denominator's mean in `below`, where the denominator can't be told from 0.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    of: int
+    below: Mean | None = None
+
+
 Pairs = Iterable[tuple[float | None, float | None]]
 
 
@@ -89,6 +105,29 @@ def ratio(pairs: Pairs) -> Ratio:
     low = None if half_width is None else _exp(centre - half_width)
     high = None if half_width is None else _exp(centre + half_width)
     return Ratio(_exp(centre), low, high, n=len(logs), of=len(given))
+
+
+def quotient(pairs: Pairs) -> Quotient:
+    """Return mean(a) / mean(b) over pairs (a, b): all θ for which a − θb can't be told from 0 on
+    average. [Fieller 1954]
+
+    That is an interval exactly where 0 isn't in that of b's mean; elsewhere nothing is said.
+    """
+    given = list(pairs)
+    finite = [
+        (a, b) for a, b in given if a is not None and b is not None and _finite([a, b]) == [a, b]
+    ]
+    n, of = len(finite), len(given)
+    below = mean(b for _, b in finite)
+    if not n:
+        return Quotient(math.nan, None, None, n, of)
+    if below.value == 0 or Difference(below.value, below.half_width, n, of).undecided():
+        return Quotient(math.nan, None, None, n, of, below)
+    value = mean(a for a, _ in finite).value / below.value
+    if n < 2:
+        return Quotient(value, None, None, n, of)
+    low, high = _fieller(finite, value, below.value)
+    return Quotient(value, low, high, n, of)
 
 
 def decidable(n: int) -> float:
@@ -126,6 +165,27 @@ def _moments(values: Sequence[float]) -> tuple[float, float | None]:
     variance = math.fsum((value - centre) ** 2 for value in scaled) / (n - 1)
     half_width = quantile(n - 1) * math.sqrt(variance / n)
     return _ldexp(centre, exponent), _ldexp(half_width, exponent)
+
+
+def _fieller(
+    pairs: Sequence[tuple[float, float]], value: float, below: float
+) -> tuple[float, float]:
+    """Return the θ at which |mean(a − θb)| is t standard errors; `value` lies between them.
+
+    With o = (a − value·b)/below and u = b/below − 1, whose means are 0, θ = value + η has
+    (1 − g)η² + 2·cross·η − spread = 0, where g, cross and spread are t² times the (co)variances of
+    the means of u, of o and u, of o. Nothing cancels; o is in a unit in which no square overflows.
+    """
+    n = len(pairs)
+    rest = [(a - value * b) / below for a, b in pairs]
+    unit = max(map(abs, rest)) or 1.0
+    over, under = [each / unit for each in rest], [b / below - 1 for _, b in pairs]
+    scale = quantile(n - 1) ** 2 / (n * (n - 1))
+    g = scale * math.fsum(u * u for u in under)
+    cross = scale * math.fsum(o * u for o, u in zip(over, under, strict=True))
+    spread = scale * math.fsum(o * o for o in over)
+    root = math.sqrt(cross * cross + (1 - g) * spread)
+    return value - unit * (cross + root) / (1 - g), value + unit * (root - cross) / (1 - g)
 
 
 def _ldexp(value: float, exponent: int) -> float:

@@ -30,7 +30,7 @@ def command(results: Path, format: str, output: Path | None, samples: bool) -> N
         found = plans.plans(store)
         if not found:
             fail(f"no results in {store.path}")
-        rows = export.rows(found, resolver(), samples)
+        rows = export.rows(found, resolver()[0], samples)
         if output is None:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")

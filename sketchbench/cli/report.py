@@ -30,7 +30,8 @@ def command(target: Path, results: Path) -> None:
         else:
             results = target
         with Store.open(results) as store:
-            if terminal.show(store, suite, Console(), resolver()):
+            derive, resolve = resolver()
+            if terminal.show(store, suite, Console(), derive, resolve=resolve):
                 return
             known = ", ".join(dict.fromkeys(name for name, *_ in store.outlines())) or "none"
             wanted = "" if suite is None else f" for suite '{suite}'"

@@ -105,13 +105,8 @@ def _measure(
         if interrupted:
             click.echo(f"interrupted; finish with: {selection.same_call()}", err=True)
             return 130
-        terminal.show(
-            store,
-            suite.name,
-            screen,
-            derive=telling.resolver(chosen.registry),
-            selection=suite.selection,
-        )
+        derive, resolve = telling.resolver(chosen.registry)
+        terminal.show(store, suite.name, screen, derive, suite.selection, resolve)
         screen.print(f"results: {store.path}", highlight=False, soft_wrap=True)
     statuses = [record.status for record in records.values() if record]
     return 0 if set(statuses) <= {"ok", "skipped"} and "ok" in statuses else 1

@@ -1,4 +1,4 @@
-"""How commands end when a request or a file is wrong, and how they find derived metrics."""
+"""How commands end when a request or a file is wrong, and how they find recipes for reports."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from sketchbench.registry import Registry
+    from sketchbench.report.advice import Resolve
     from sketchbench.report.groups import Derive
 
 
@@ -45,8 +46,11 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split())
 
 
-def resolver(loaded: Registry | None = None) -> Derive:
-    """Return what makes a derived metric of its configuration; plugins load when it is called."""
+def resolver(loaded: Registry | None = None) -> tuple[Derive, Resolve]:
+    """Return what makes derived metrics, and activation sketches, of their configurations.
+
+    Both return None where no plugin has the recipe; plugins load when one of them is called.
+    """
 
     @functools.cache
     def registry() -> Registry:
@@ -54,15 +58,23 @@ def resolver(loaded: Registry | None = None) -> Derive:
 
         return loaded or Registry.load()
 
-    def derive(config: Mapping[str, Any]) -> Any:
+    def made(kind: type[Any], config: Mapping[str, Any]) -> Any:
         from pydantic import ValidationError
 
-        from sketchbench.kinds import Derived, Metric
-
         try:
-            metric = Metric.of(config, registry())
+            return kind.of(config, registry())
         except ValidationError:
             return None
+
+    def derive(config: Mapping[str, Any]) -> Any:
+        from sketchbench.kinds import Derived, Metric
+
+        metric = made(Metric, config)
         return metric if isinstance(metric, Derived) else None
 
-    return derive
+    def resolve(config: Mapping[str, Any]) -> Any:
+        from sketchbench.kinds import ActivationSketch
+
+        return made(ActivationSketch, config)
+
+    return derive, resolve

@@ -50,6 +50,12 @@ def rows(
                             seen.add((*identity, column.label))
                             yield _derived(known, cell, plan.sessions, column, reading)
                     seen.add(identity)
+            for column in derived:
+                if column.pooled:
+                    for row in _pooled(plan.suite, group, column, derived[column]):
+                        if tuple(row.values()) not in seen:
+                            seen.add(tuple(row.values()))
+                            yield row
 
 
 def write_csv(rows: Iterable[Row], file: IO[str]) -> None:
@@ -165,6 +171,33 @@ def _derived(
         machine=" ".join(machines),
         started=cell.record.started,
     )
+
+
+def _pooled(
+    suite: str, group: Group, column: Column, readings: Mapping[str, Mapping[int, Reading]]
+) -> Iterator[Row]:
+    """Yield each method's quotient of means over seeds: its value, and its interval as parts."""
+    for method, by_seed in readings.items():
+        found = column.estimate(by_seed)
+        placements = [cell.placement for cell in group.methods[method].values()]
+        if not found.n or not placements:
+            continue
+        known = {
+            "suite": suite,
+            "experiment": group.experiment,
+            "label": method,
+            "axes": json.dumps(dict(placements[0].axes), ensure_ascii=False),
+        }
+        for part, value in ((None, found.value), ("low", found.low), ("high", found.high)):
+            yield _row(
+                known,
+                metric=column.metric,
+                where=column.where,
+                part=part,
+                value=value,
+                unit=column.unit,
+                direction=column.direction,
+            )
 
 
 def _row(known: Row, **values: Any) -> Row:

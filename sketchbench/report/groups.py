@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from sketchbench import statistics
 from sketchbench.records import Measurement, Placement, Record
 from sketchbench.report.plans import NOT_RUN
-from sketchbench.statistics import Difference, Ratio
+from sketchbench.statistics import Difference, Mean, Quotient, Ratio
 
 if TYPE_CHECKING:
     from sketchbench.kinds import Derived
@@ -70,6 +70,21 @@ class Column:
         """Whether it judges a result, rather than measuring a resource."""
         return not (self.clocked or self.unit in _COUNTED)
 
+    @property
+    def pooled(self) -> bool:
+        """Whether a method's value is a quotient of means over seeds, not a mean of values."""
+        if self.recipe is None:
+            return False
+        from sketchbench import kinds  # there already, with the recipe; not without one
+
+        return isinstance(self.recipe, kinds.Quotient)
+
+    def estimate(self, readings: Mapping[int, Reading]) -> Mean | Quotient:
+        """Return a method's value over all seeds, with its interval."""
+        if self.pooled:
+            return statistics.quotient(each.terms or (None, None) for each in readings.values())
+        return statistics.mean(each.value for each in readings.values())
+
     def compare(
         self, these: Mapping[int, Reading], those: Mapping[int, Reading]
     ) -> Difference | Ratio:
@@ -90,13 +105,14 @@ class Reading:
     """A column's value for one ok cell: None with a reason where it has none.
 
     `sessions` are those in which what it rests on was measured; `busy` says what else the machine
-    did while a clocked one was timed, if it did.
+    did while a clocked one was timed, if it did; `terms`: numerator and denominator of a quotient.
     """
 
     value: float | None
     sessions: frozenset[int]
     why: str = ""
     busy: str = ""
+    terms: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +133,7 @@ class Group:
     """All cells of an experiment that are equal in every axis but the method axis.
 
     `methods` maps each method's label to its cells by seed; both in the order of the suite.
+    Where an axis was tuned, `chosen` says which of its labels each method's cells have.
     """
 
     experiment: str
@@ -126,6 +143,7 @@ class Group:
     methods: Mapping[str, Mapping[int, Cell]]
     baseline: str | None
     control: str | None
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
     def readings(self, column: Column) -> dict[str, dict[int, Reading]]:
         """Return the column's readings of all ok cells, by method and seed."""
@@ -148,22 +166,27 @@ class Group:
         recipe = column.recipe
         if recipe is None:
             return Reading(None, frozenset(), "its plugin is missing")
-        from sketchbench.protocols import Missing  # there already, with the recipe; not without one
+        from sketchbench import kinds  # there already, with the recipe; not without one
+        from sketchbench.protocols import Missing
 
         grouped = recipe.scope == "group"
         baseline = self._ok(self.baseline, seed) if grouped else None
         control = self._ok(self.control, seed) if grouped else None
         found = _needed(recipe, record)
         sessions = frozenset(m.session or record.session for m in found)
+        terms = None
         try:
             value = recipe.derive(record, baseline, control)
             value = None if value is None else float(value)
+            if isinstance(recipe, kinds.Quotient):
+                terms = recipe.terms(record, baseline, control)
         except Missing as missing:
             return Reading(None, sessions, _missing([str(missing)]))
         except Exception as error:  # a plugin's mistake costs its column, not the report
             return Reading(None, sessions, f"it failed with {type(error).__name__}: {error}")
         others = [m for other in (baseline, control) if other for m in _needed(recipe, other)]
-        return Reading(value, sessions or frozenset({record.session}), _why(value, found + others))
+        why = "" if terms else _why(value, found + others)
+        return Reading(value, sessions or frozenset({record.session}), why, terms=terms)
 
     def _ok(self, method: str | None, seed: int) -> Record | None:
         cell = self.methods.get(method, {}).get(seed) if method is not None else None

@@ -14,15 +14,30 @@ ByMethod = Mapping[str, Mapping[int, Reading]]
 
 def of(group: Group, readings: Mapping[Column, ByMethod]) -> list[str]:
     """Return every note on a group: failures first, then gaps, then what the control says."""
-    lines = [*_failures(group), *_pending(group), *_attempts(group), *_twins(group)]
+    lines = [*_tuned(group), *_failures(group), *_pending(group), *_attempts(group)]
+    lines += _twins(group)
     if group.baseline is not None and group.baseline not in group.methods:
         lines.append(f"the baseline '{group.baseline}' has no cell in this group")
     told: dict[str, list[str]] = {}
-    for look in (_undefined, _busy, _apart, _control):
+    for look in (_undefined, _unresolved, _busy, _apart, _control):
         for column, by_method in readings.items():
             for note in look(group, column, by_method):
                 told.setdefault(note, []).append(column.label)
     return lines + [f"{', '.join(labels)}: {note}" for note, labels in told.items()]
+
+
+def _tuned(group: Group) -> list[str]:
+    """Say which value of a tuned axis each method is shown at."""
+    if not group.chosen:
+        return []
+    found: dict[str, list[str]] = {}
+    for method, label in group.chosen.items():
+        found.setdefault(label, []).append(method)
+    each = "; ".join(f"{label} for {', '.join(methods)}" for label, methods in found.items())
+    return [
+        f"tuned: {each}; chosen on the seeds shown, so every method looks a little too good; "
+        "`sketchbench export` has every value"
+    ]
 
 
 def _failures(group: Group) -> list[str]:
@@ -84,6 +99,22 @@ def _undefined(group: Group, column: Column, by_method: ByMethod) -> list[str]:
     return [_without(reason, _lost(lost, by_method)) for reason, lost in found.items()]
 
 
+def _unresolved(group: Group, column: Column, by_method: ByMethod) -> list[str]:
+    """Say which methods have no quotient because its denominator may be 0."""
+    if not column.pooled:
+        return []
+    found: dict[str, list[str]] = {}
+    for method, by_seed in by_method.items():
+        below = getattr(column.estimate(by_seed), "below", None)
+        if below:
+            wide = "" if below.half_width is None else f" ± {below.half_width:.2g}"
+            found.setdefault(f"{below.value:.2g}{wide}", []).append(method)
+    return [
+        f"undefined for {names(methods)}: the denominator is {below}, which can't be told from 0"
+        for below, methods in found.items()
+    ]
+
+
 def _without(reason: str, whom: str) -> str:
     """Put the methods before the details: `missing for a (1 of 5 seeds): no compiler`."""
     what, colon, details = one_line(reason).partition(": ")
@@ -125,7 +156,7 @@ def _apart(group: Group, column: Column, by_method: ByMethod) -> list[str]:
 def _control(group: Group, column: Column, by_method: ByMethod) -> list[str]:
     """Say which methods can't be told from the control, which are worse, which are untested."""
     control = group.control
-    if control not in group.methods or not column.quality or column.missing:
+    if control not in group.methods or not column.quality or column.missing or column.pooled:
         return []
     same, worse, untold, better = [], [], [], []
     for method, by_seed in by_method.items():

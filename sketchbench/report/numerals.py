@@ -7,7 +7,7 @@ import statistics as plain
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sketchbench.statistics import Difference, Mean, Ratio
+from sketchbench.statistics import Difference, Mean, Quotient, Ratio
 
 DIGITS = 4  # significant digits of a number without an interval
 MOST = 7  # and at most, however narrow the interval
@@ -35,8 +35,10 @@ class Scale:
     size: float
     unit: str
 
-    def mean(self, found: Mean) -> str:
+    def mean(self, found: Mean | Quotient) -> str:
         """Spell a mean with its half-width: `0.9712 ± 0.0031`; `–` where there is none."""
+        if isinstance(found, Quotient):
+            return quotient(found)
         return self._spelt(found, 0.0, "") if found.n else "–"
 
     def difference(self, found: Difference, around: float) -> str:
@@ -77,6 +79,18 @@ def ratio(found: Ratio) -> str:
     if found.low is None:
         return value
     return f"{value} ± 0" if low == high else f"{value} [{low}, {high}]"
+
+
+def quotient(found: Quotient) -> str:
+    """Spell a quotient with its interval: `0.93 [0.85, 1.02]`."""
+    if math.isnan(found.value):
+        return "–"
+    if found.low is None or found.high is None:
+        return number(found.value)
+    ends = (found.value, found.low, found.high)
+    decimals = _decimals(max(map(abs, ends)), (found.high - found.low) / 2)
+    value, low, high = (f"{end:.{decimals}f}" for end in ends)
+    return f"{number(found.value)} ± 0" if low == high else f"{value} [{low}, {high}]"
 
 
 def number(

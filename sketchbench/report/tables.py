@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sketchbench import statistics
 from sketchbench.records import Placement, Record, Session
-from sketchbench.report import breakdowns, notes
+from sketchbench.report import advice, breakdowns, notes
+from sketchbench.report.arranging import arranged
 from sketchbench.report.breakdowns import Breakdown
 from sketchbench.report.groups import Column, Derive, Group, Reading, groups
-from sketchbench.statistics import Difference, Mean, Ratio
+from sketchbench.statistics import Difference, Mean, Quotient, Ratio
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Entry:
     `busy`: the mean holds times that were taken while the machine had other work.
     """
 
-    mean: Mean
+    mean: Mean | Quotient
     change: Difference | Ratio | None
     best: bool = False
     busy: bool = False
@@ -57,6 +57,7 @@ class Table:
     rows: Sequence[Row]
     notes: Sequence[str]
     breakdowns: Sequence[Breakdown] = ()
+    advice: Sequence[str] = ()
 
 
 def tables(
@@ -64,9 +65,11 @@ def tables(
     placements: Iterable[Placement],
     records: Mapping[str, Record],
     derive: Derive | None = None,
+    resolve: advice.Resolve | None = None,
 ) -> list[Table]:
     """Return a table for each comparison group of each experiment, in the order of the suite."""
-    return [_table(group) for group in groups(outline, placements, records, derive)]
+    found = groups(outline, placements, records, derive)
+    return [_table(group, resolve) for group in arranged(outline, found)]
 
 
 def provenance(
@@ -92,7 +95,7 @@ def provenance(
     return lines
 
 
-def _table(group: Group) -> Table:
+def _table(group: Group, resolve: advice.Resolve | None) -> Table:
     baseline = group.baseline if group.baseline in group.methods else None
     readings = {column: group.readings(column) for column in group.columns}
     entries = {column: _entries(group, column, readings[column], baseline) for column in readings}
@@ -113,6 +116,7 @@ def _table(group: Group) -> Table:
         rows=rows,
         notes=notes.of(group, readings),
         breakdowns=breakdowns.of(group),
+        advice=advice.of(group, readings, resolve),
     )
 
 
@@ -122,16 +126,13 @@ def _entries(
     readings: Mapping[str, Mapping[int, Reading]],
     baseline: str | None,
 ) -> dict[str, Entry]:
-    means = {
-        method: statistics.mean(reading.value for reading in readings[method].values())
-        for method in group.methods
-    }
+    means = {method: column.estimate(readings[method]) for method in group.methods}
     best = _best(group, column, means)
     return {
         method: Entry(
             mean=means[method],
             change=None
-            if baseline in (None, method)
+            if baseline in (None, method) or column.pooled
             else column.compare(readings[method], readings[baseline]),
             best=method in best,
             busy=any(reading.busy for reading in readings[method].values()),
@@ -140,7 +141,7 @@ def _entries(
     }
 
 
-def _best(group: Group, column: Column, means: Mapping[str, Mean]) -> set[str]:
+def _best(group: Group, column: Column, means: Mapping[str, Mean | Quotient]) -> set[str]:
     """Return the methods whose mean is within the metric's margin of the best one.
 
     A method that lost a seed, and the control, don't compete; where all are that close, none is.

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sketchbench.report import numerals
+from sketchbench.report.advice import Resolve
 from sketchbench.report.breakdowns import Breakdown
 from sketchbench.report.groups import Derive
 from sketchbench.report.paper import INDENT, Plain, Screen, Strip
 from sketchbench.report.plans import Plan, plans, spell, statuses
 from sketchbench.report.tables import Entry, Table, provenance, tables
-from sketchbench.statistics import Ratio
+from sketchbench.statistics import Mean, Quotient, Ratio
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +26,7 @@ def show(
     console: Console,
     derive: Derive | None = None,
     selection: str | None = None,
+    resolve: Resolve | None = None,
 ) -> bool:
     """Print the stored results of a suite (default: of all); return whether there were any."""
     paper = Screen(console) if console.is_terminal else Plain(console)
@@ -33,7 +35,7 @@ def show(
     for plan in found:
         if shown:
             paper.line()
-        shown += _show(plan, paper, derive)
+        shown += _show(plan, paper, derive, resolve)
     if shown:
         paper.line()
         paper.notes(legend(shown))
@@ -45,10 +47,13 @@ def legend(shown: Sequence[Table]) -> list[str]:
     entries = [entry for table in shown for row in table.rows for entry in row.entries]
     changes = [entry.change for entry in entries if entry.change and entry.change.n]
     lines = ["n: ok cells of planned ones (seeds); ↑ higher is better, ↓ lower is better"]
-    if any(entry.mean.half_width is not None for entry in entries):
+    means = [entry.mean for entry in entries]
+    if any(mean.half_width is not None for mean in means if isinstance(mean, Mean)):
         lines.append("±: half-width of the 95 % t interval of the mean over seeds")
-    if any(entry.mean.n == 1 for entry in entries):
+    if any(mean.n == 1 for mean in means):
         lines.append("a number without ± comes from one seed: no interval")
+    if any(mean.low is not None for mean in means if isinstance(mean, Quotient)):
+        lines.append("[low, high]: Fieller's 95 % interval of a quotient of means over seeds")
     if changes:
         kinds = [
             *(["Δ (difference)"] if any(not isinstance(c, Ratio) for c in changes) else []),
@@ -75,13 +80,13 @@ def legend(shown: Sequence[Table]) -> list[str]:
     return lines
 
 
-def _show(plan: Plan, paper: Plain, derive: Derive | None) -> list[Table]:
+def _show(plan: Plan, paper: Plain, derive: Derive | None, resolve: Resolve | None) -> list[Table]:
     title = plan.outline.get("title")
     paper.line(plan.suite + (f": {title}" if title else ""), "bold")
     counts = spell(statuses(plan.placements, plan.records)) or "no cells"
     paper.line((f"{plan.selection} — " if plan.selection else "") + counts, "dim")
     paper.notes(provenance(plan.placements, plan.records, plan.sessions))
-    found = tables(plan.outline, plan.placements, plan.records, derive)
+    found = tables(plan.outline, plan.placements, plan.records, derive, resolve)
     for table in found:
         paper.line()
         paper.line(table.title, "bold")
@@ -91,6 +96,7 @@ def _show(plan: Plan, paper: Plain, derive: Derive | None) -> list[Table]:
         metrics = [_strips(table, i) for i in filled]
         paper.grid(_leading(table), metrics, _dim(table), table.title)
         paper.notes(table.notes)
+        paper.notes(f"advice: {line}" for line in table.advice)
         for breakdown in table.breakdowns:
             paper.line()
             _break_down(table, breakdown, paper)

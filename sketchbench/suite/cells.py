@@ -69,7 +69,9 @@ def rebuild(
 class Experiment:
     """One table of a suite: its metrics, its axes with all their labels, and its roles.
 
-    Methods are compared along `method_axis`; `baseline` and `control` are labels of it.
+    Methods are compared along `method_axis`; `baseline` and `control` are labels of it. Reports
+    show each method at its best value of the axis `tune['axis']`, by metric `tune['by']`, and the
+    rows in order of metric `sort`.
     """
 
     name: str
@@ -79,6 +81,8 @@ class Experiment:
     method_axis: str | None
     baseline: str | None
     control: str | None
+    sort: str | None = None
+    tune: Mapping[str, str] | None = field(default=None, hash=False)
 
     def outline(self) -> dict[str, Any]:
         """Return the experiment in JSON, to be read without plugins."""
@@ -90,6 +94,8 @@ class Experiment:
             "method_axis": self.method_axis,
             "baseline": self.baseline,
             "control": self.control,
+            "sort": self.sort,
+            "tune": dict(self.tune) if self.tune else None,
         }
 
 

@@ -10,7 +10,11 @@ from sketchbench.suite.mistakes import Place
 from sketchbench.suite.nodes import Entry, Items, Scalar, Table
 
 SUITE_KEYS = ("suite", "title", "seeds", "timeout", "presets", "experiments", "claims")
-EXPERIMENT_KEYS = ("name", "title", "workload", "metrics", "matrix", "baseline", "control")
+EXPERIMENT_KEYS = (
+    *("name", "title", "workload", "metrics", "matrix", "baseline", "control"),
+    *("sort", "tune"),
+)
+TUNE_KEYS = ("axis", "by")
 PRESET_KEYS = ("seeds", "only")
 
 
@@ -48,6 +52,8 @@ class ExperimentForm:
     matrix: Items | Table | None
     baseline: Scalar | None
     control: Scalar | None
+    sort: Scalar | None = None
+    tune: Mapping[str, Scalar] | None = None
 
 
 @dataclass(frozen=True)

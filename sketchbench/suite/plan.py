@@ -63,14 +63,26 @@ def plan(form: ExperimentForm, lookup: Lookup, mistakes: Mistakes) -> Plan:
             f" {held['baseline']}; both must be on one axis",
         )
     first = next(iter(axes), None)
+    metrics = MetricReading(known, lookup, mistakes).metrics(form.metrics)
+    labels = [wanted.label() for wanted in metrics]
+    method_axis = held.get("baseline") or held.get("control") or first
+    tune = form.tune or {}
+    for key, label in (("sort", form.sort), ("tune", tune.get("by"))):
+        if label and labels and _text(label) not in labels:
+            known_labels = suggest(str(_text(label)), labels)
+            mistakes.add(label.place, f"{key}: no metric '{_text(label)}' here; {known_labels}")
+    if tune and sound:
+        _tunable(tune["axis"], [axis for axis in axes if axis != method_axis], mistakes)
     experiment = Experiment(
         name=form.name,
         title=form.title,
-        metrics=MetricReading(known, lookup, mistakes).metrics(form.metrics),
+        metrics=metrics,
         axes=axes,
-        method_axis=held.get("baseline") or held.get("control") or first,
+        method_axis=method_axis,
         baseline=_text(form.baseline),
         control=_text(form.control),
+        sort=_text(form.sort),
+        tune={key: str(_text(label)) for key, label in tune.items()} or None,
     )
     return Plan(form, matrix, experiment, sound)
 
@@ -91,6 +103,14 @@ def _axis_of(
             label.place, f"{role}: '{text}' is a label of {' and of '.join(having)}; rename one"
         )
     return having[0]
+
+
+def _tunable(axis: Scalar, axes: Sequence[str], mistakes: Mistakes) -> None:
+    text = str(_text(axis))
+    if text not in axes:
+        mistakes.add(
+            axis.place, f"tune: '{text}' is no axis beside the methods'; {suggest(text, axes)}"
+        )
 
 
 def _text(label: Scalar | None) -> str | None:

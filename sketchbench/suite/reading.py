@@ -12,6 +12,7 @@ from sketchbench.suite.form import (
     EXPERIMENT_KEYS,
     PRESET_KEYS,
     SUITE_KEYS,
+    TUNE_KEYS,
     ExperimentForm,
     Override,
     PresetForm,
@@ -106,7 +107,24 @@ class Reading:
             matrix=None if isinstance(matrix, Scalar) else matrix,
             baseline=baseline,
             control=control,
+            sort=self._label(node, "sort", "a metric of the experiment"),
+            tune=self._tune(node.get("tune")),
         )
+
+    def _tune(self, node: Node | None) -> dict[str, Scalar] | None:
+        """Read `tune: {axis: PATH, by: METRIC}`."""
+        if node is None:
+            return None
+        if not isinstance(node, Table):
+            self._mistakes.add(
+                node.place, f"tune: expected a mapping with axis and by; got {name_of(node)}"
+            )
+            return None
+        self._keys(node, "tune", TUNE_KEYS, TUNE_KEYS)
+        found = {key: self._label(node, key) for key in TUNE_KEYS}
+        if any(label is None for label in found.values()):
+            return None
+        return {key: label for key, label in found.items() if label is not None}
 
     def _distinct(self, experiments: Iterable[ExperimentForm | None]) -> None:
         places: dict[str, Place] = {}
@@ -202,10 +220,10 @@ class Reading:
             self._wrong(node, name, "text (numbers in quotes)")
         return ""
 
-    def _label(self, node: Table, name: str) -> Scalar | None:
+    def _label(self, node: Table, name: str, what: str = "a label of the matrix") -> Scalar | None:
         value = node.get(name)
         if value is not None and not isinstance(value, Scalar):
-            self._wrong(node, name, "a label of the matrix")
+            self._wrong(node, name, what)
             return None
         return value
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from sketchbench.recipe import Recipe
-from sketchbench.testing import activation, covariance, gradient, optimizer, recipe
+from sketchbench.testing import activation, covariance, gradient, monitor, optimizer, recipe
 
 __all__ = ["laws"]
 
@@ -26,6 +26,7 @@ _LAWS: Mapping[str, Sequence[Law]] = {
     "activation_sketch": activation.LAWS,
     "covariance_sketch": covariance.LAWS,
     "gradient_sketch": gradient.LAWS,
+    "monitor": monitor.LAWS,
     "optimizer": optimizer.LAWS,
 }
 

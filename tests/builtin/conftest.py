@@ -21,6 +21,16 @@ class _SGD(Optimizer):
         return torch.optim.SGD(list(params), lr=self.lr, momentum=self.momentum)
 
 
+class _Adam(Optimizer):
+    """Adam, of the tests."""
+
+    name = "test-adam"
+    lr: float = Field(1e-3)
+
+    def build(self, params):
+        return torch.optim.Adam(list(params), lr=self.lr)
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     """Small tensors and busy machines: threads would only wait for one another."""
@@ -33,6 +43,11 @@ def one_thread():
 @pytest.fixture
 def sgd():
     return _SGD
+
+
+@pytest.fixture
+def adam():
+    return _Adam
 
 
 @pytest.fixture

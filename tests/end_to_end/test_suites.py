@@ -9,9 +9,21 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SKETCHBENCH_DATA", ROOT.parent / "shared" / "data"))
 SUITES = sorted((ROOT / "suites").glob("*.yaml"))
-TO_PREDICT = {"large"}  # too large to run: no seeds to compare, no control
-SMALL = ["--preset", "quick", "--seeds", "2", "--only", "adam*", "--set", "workload.epochs=1"]
-LIMITS = ["--set", "workload.task.train_limit=400", "--set", "workload.task.test_limit=200"]
+# What every test run measures of a suite: the baseline and a few methods, on a piece of the data.
+IMAGES = ["--set", "workload.task.train_limit=400", "--set", "workload.task.test_limit=200"]
+TEXT = ["--set", "workload.task.train_limit=64", "--set", "workload.task.test_limit=8"]
+PIECES = {
+    "adaptive_rank": (["*adam*exact", "*adam*tropp error from 2"], IMAGES),
+    "char_lm": (["adamw 1e-3*exact", "adamw 1e-3*unbiased k=16"], TEXT),
+    "cifar": (["adam*1e-3*128*exact", "adam*1e-3*128*checkpoint"], IMAGES),
+    "mnist": (
+        [
+            *("adam, all*1e-3*exact", "adam, all*1e-3*checkpoint", "adam, all*1e-3*zero gradient"),
+            *("adam, all*1e-3*ema-basis r=2", "adam, all*1e-3*tropp r=2"),
+        ],
+        IMAGES,
+    ),
+}
 needs_data = pytest.mark.skipif(
     not DATA.exists(), reason="needs the real data: set SKETCHBENCH_DATA"
 )
@@ -27,21 +39,22 @@ def test_every_suite_expands_with_each_of_its_presets(path):
     registry = Registry.load()
     for preset in (None, *(yaml.safe_load(path.read_text()).get("presets") or {})):
         suite = Suite.read(path, registry, preset=preset)
+        assert suite.cells
         assert all(experiment.baseline for experiment in suite.experiments)
-        if path.stem not in TO_PREDICT:
-            assert len({cell.seed for cell in suite.cells}) == (3 if preset == "quick" else 5)
-            assert all(experiment.control for experiment in suite.experiments)
 
 
 @needs_data
-@pytest.mark.parametrize("name", ["mnist", "cifar"])
+@pytest.mark.parametrize("name", PIECES)
 def test_a_suite_trains_on_real_data_and_compares_with_intervals(bench, name):
-    words = ("run", ROOT / "suites" / f"{name}.yaml", *SMALL, *LIMITS)
+    only, limits = PIECES[name]
+    suite = ROOT / "suites" / f"{name}.yaml"
+    words = ["run", suite, "--preset", "quick", "--seeds", "2", "--set", "workload.epochs=1"]
+    words += [*limits, *(word for glob in only for word in ("--only", glob))]
     done = bench(*words, SKETCHBENCH_DATA=str(DATA))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"exact \(baseline\) +2/2 +0\.\d+ ± 0\.\d+", done.stdout)
-    assert re.search(r"checkpoint +2/2 .* 0 ± 0 ", done.stdout)
-    assert "zero gradient (control)" in done.stdout
+    assert re.search(r"exact \(baseline\) +2/2 +\d\.\d+ ± \d\.\d+", done.stdout)
+    if "checkpoint" in done.stdout:
+        assert re.search(r"checkpoint +2/2 .* 0 ± 0 ", done.stdout)
     again = bench(*words, SKETCHBENCH_DATA=str(DATA))
     assert "0 to run" in again.stdout
 

@@ -18,6 +18,10 @@ FACTS = {  # unit, direction, relative, where
     "step_flops": ("FLOP", "lower", True, "step"),
     "time_to_target": ("s", "lower", True, ""),
     "skill": ("fraction", "higher", False, ""),
+    "activation_bytes": ("bytes", "lower", True, "step"),
+    "gradient_cosine": ("1", "higher", False, "gradients"),
+    "gradient_bias": ("1", "lower", False, "gradients"),
+    "gradient_variance": ("1", "lower", True, "gradients"),
 }
 DERIVED = ("time_to_target", "workspace_bytes", "skill")
 BREAKDOWN = ("peak_bytes", "step_flops")
@@ -33,6 +37,7 @@ class Cell:
     session: int = 0
     run: bool = True
     events: list = field(default_factory=list)
+    config: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -97,16 +102,16 @@ class Bench:
                 reason=cell.reason,
                 started="2026-01-01T10:00:01",
                 seconds=1.0,
-                config={},
+                config=cell.config,
                 measurements=measurements,
                 events=cell.events,
                 session=cell.session or self.session,
             )
         )
 
-    def tables(self, derive=None):
+    def tables(self, derive=None, resolve=None):
         (plan,) = plans.plans(self.store)
-        return tables.tables(plan.outline, plan.placements, plan.records, derive)
+        return tables.tables(plan.outline, plan.placements, plan.records, derive, resolve)
 
     def table(self, derive=None):
         (table,) = self.tables(derive)

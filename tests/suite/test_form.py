@@ -95,7 +95,7 @@ def test_unknown_and_missing_keys_of_an_experiment(refused):
         "an experiment needs 'workload'",
         "an experiment needs 'metrics'",
         "an experiment has no key 'metric'; did you mean 'metrics'? (known: baseline, control,"
-        " matrix, metrics, name, title, workload)",
+        " matrix, metrics, name, sort, title, tune, workload)",
     )
 
 

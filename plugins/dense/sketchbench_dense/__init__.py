@@ -6,11 +6,19 @@ from collections.abc import Sequence
 
 import torch
 
-from sketchbench import ActivationSketch, CovarianceSketch, GradientSketch, Optimizer, hookimpl
+from sketchbench import (
+    ActivationSketch,
+    CovarianceSketch,
+    GradientSketch,
+    Monitor,
+    Optimizer,
+    hookimpl,
+)
 from sketchbench_dense.checkpoint import Checkpoint
 from sketchbench_dense.controls import RandomGradient, ZeroGradient
 from sketchbench_dense.covariance import ExactCovariance
 from sketchbench_dense.micro_batch import MicroBatch
+from sketchbench_dense.monitors import GradNormExact, GradSnapshots
 from sketchbench_dense.muon import Muon
 from sketchbench_dense.optimizers import SGD, Adafactor, Adagrad, Adam, AdamW
 from sketchbench_dense.projections import Gaussian, Rademacher
@@ -24,11 +32,14 @@ __all__ = [
     "Checkpoint",
     "ExactCovariance",
     "Gaussian",
+    "GradNormExact",
+    "GradSnapshots",
     "MicroBatch",
     "Muon",
     "Rademacher",
     "RandomGradient",
     "ZeroGradient",
+    "register_monitors",
     "register_optimizers",
     "register_sketches",
 ]
@@ -48,6 +59,12 @@ def register_sketches() -> Sequence[
         Gaussian,
         Rademacher,
     ]
+
+
+@hookimpl
+def register_monitors() -> Sequence[type[Monitor]]:
+    """Return the monitors that sketch nothing: norms, and the gradients themselves."""
+    return [GradNormExact, GradSnapshots]
 
 
 @hookimpl

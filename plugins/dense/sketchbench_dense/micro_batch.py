@@ -84,7 +84,7 @@ class _MicroBatched:
             parts.append(part.detach())
         return torch.stack(parts).sum()
 
-    def end_epoch(self, loss: float) -> None:
+    def end_epoch(self, loss: float) -> tuple[()]:
         """Adapt to nothing."""
 
 

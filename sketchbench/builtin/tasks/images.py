@@ -72,7 +72,7 @@ class ImageClassification(Task):
         inputs.div_(self.levels).sub_(_channels(self.mean)).div_(_channels(self.std))
         return Split(inputs, torch.from_numpy(classes))
 
-    def transform(self, inputs: Tensor, rng: Generator) -> Tensor:
+    def transform(self, inputs: Tensor, rng: Generator, step: int) -> Tensor:
         """Crop each image at random (and flip it, where the task does), if asked to augment.
 
         The border is black. Draws come from `rng` alone and are the same on every device.

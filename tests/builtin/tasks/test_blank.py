@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from sketchbench.builtin import CIFAR10, MNIST, Digits
+from sketchbench.builtin import CIFAR10, MNIST, Digits, Poisson, Shifted, SyntheticPlanted
 from sketchbench.builtin.tasks.text import TinyShakespeare
 from sketchbench.builtin.tasks.tokens import RandomTokens
 
@@ -19,6 +19,11 @@ TASKS = [
     TinyShakespeare(context=111_539),
     RandomTokens(),
     RandomTokens(context=5, vocabulary=3, examples=4, test_examples=2),
+    Poisson(),
+    Poisson(interior=9, boundary=8, grid=4),
+    Shifted(task=Digits(train_limit=30)),
+    Shifted(task=Digits(), shift="noise", test_shifted=True),
+    SyntheticPlanted(width=20, examples=30, test_examples=40),
 ]
 SPLITS = ("train", "test")
 
@@ -43,8 +48,9 @@ def test_a_blank_split_is_valid_data_and_reads_nothing(task, cache, monkeypatch)
     monkeypatch.setattr(type(task), "load", lambda *_: pytest.fail("loaded"))
     for split in SPLITS:
         blank = task.blank(split)
-        outputs = torch.zeros(*blank.targets[:2].shape, task.shapes.outputs)
-        assert task.loss(outputs, blank.targets[:2]).isfinite()
+        targets = blank.targets[:2]  # of classes, an output each; or numbers, a row an example
+        rows = targets.shape[:1] if targets.is_floating_point() else targets.shape
+        assert task.loss(torch.zeros(*rows, task.shapes.outputs), targets).isfinite()
     assert not cache.exists()
 
 
@@ -53,7 +59,7 @@ def test_a_blank_batch_of_fake_tensors_is_transformed(task):
     with FakeTensorMode(allow_non_fake_inputs=False):
         split = task.blank("train")
         chosen = torch.randperm(len(split.inputs), generator=torch.Generator())[:8]
-        batch = task.transform(split.inputs[chosen], torch.Generator())
+        batch = task.transform(split.inputs[chosen], torch.Generator(), 0)
     assert batch.shape == (min(8, len(split.inputs)), *task.shapes.inputs)
     assert batch.dtype == split.inputs.dtype
 
@@ -62,7 +68,7 @@ def test_a_blank_batch_of_fake_tensors_is_transformed(task):
 def test_augmentation_of_fake_images_keeps_shape_and_type(task):
     with FakeTensorMode(allow_non_fake_inputs=False):
         batch = torch.zeros(8, *task.shape)
-        found = task.transform(batch, torch.Generator())
+        found = task.transform(batch, torch.Generator(), 0)
     assert found is not batch
     assert found.shape == (8, *task.shape)
     assert found.dtype == torch.float32

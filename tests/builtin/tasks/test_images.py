@@ -50,15 +50,15 @@ def test_a_limit_between_the_balanced_and_the_whole_names_the_field():
 @pytest.mark.parametrize("task", TASKS)
 def test_a_batch_is_left_alone_unless_augmentation_is_asked_for(task):
     batch = torch.randn(4, *task.shape)
-    assert task().transform(batch, rng()) is batch
+    assert task().transform(batch, rng(), 0) is batch
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_augmentation_draws_from_its_generator_alone(task):
     batch = torch.randn(16, *task.shape, generator=rng())
     before = torch.get_rng_state()
-    once, again = (task(augment=True).transform(batch, rng(1)) for _ in range(2))
-    other = task(augment=True).transform(batch, rng(2))
+    once, again = (task(augment=True).transform(batch, rng(1), 0) for _ in range(2))
+    other = task(augment=True).transform(batch, rng(2), 0)
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
     assert once.shape == batch.shape
@@ -82,7 +82,7 @@ def test_every_crop_is_a_window_of_the_padded_image():
 def test_colour_images_are_flipped_about_half_of_the_time():
     batch = torch.zeros(400, 3, 32, 32)
     batch[:, :, :, :16] = 1.0
-    left = CIFAR10(augment=True).transform(batch, rng())[:, 0, 16, 8]
+    left = CIFAR10(augment=True).transform(batch, rng(), 0)[:, 0, 16, 8]
     assert abs(left.mean().item() - 0.5) < 4 * 0.5 / 20  # four standard errors
 
 
@@ -90,7 +90,7 @@ def test_the_border_of_a_crop_is_black():
     task = MNIST(augment=True)
     black = -0.1307 / 0.3081
     batch = torch.ones(64, 1, 28, 28)
-    values = task.transform(batch, rng()).unique()
+    values = task.transform(batch, rng(), 0).unique()
     torch.testing.assert_close(values, torch.tensor([black, 1.0]))
 
 

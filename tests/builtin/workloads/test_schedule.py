@@ -28,3 +28,8 @@ def test_cosine_falls_over_the_steps_after_the_warm_up(warmup):
     assert found[25] == pytest.approx((1 + math.sqrt(0.5)) / 2)
     assert found[99] == pytest.approx(math.sin(math.pi / 200) ** 2)
     assert found == sorted(found, reverse=True)
+
+
+def test_a_spike_lasts_for_its_steps_alone():
+    found = [factor("spike", step, 6, warmup=1, spike=range(3, 5), height=7.0) for step in range(6)]
+    assert found == [1, 1, 1, 7, 7, 1]

@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from sketchbench import ActivationSketch, Diverged, Model
+from sketchbench import ActivationSketch, Diverged, Event, Model
 from sketchbench.autodiff import Plain
 from sketchbench.builtin import MLP, Accuracy, Digits, Loss, ResNet20, StepTime, Train
 from sketchbench.run import Enough, Run, Wanted, places
@@ -47,6 +47,7 @@ class _Logged(Plain):
 
     def end_epoch(self, loss):
         LOG.append(("end", loss))
+        return (Event("noted", {"loss": loss}),)
 
 
 class Noisy(Model):
@@ -156,8 +157,19 @@ def test_the_activation_sketch_gets_the_batch_size_and_each_epochs_loss(train, l
     ]
     assert log[0] == ("build", 500, run.rng("activation").initial_seed())
     assert [entry[1] for entry in log if entry[0] == "end"] == [
-        event["train_loss"] for event in run.events
+        event["train_loss"] for event in run.events if event["what"] == "epoch"
     ]
+
+
+def test_what_a_sketch_says_of_its_adapting_is_in_the_record(train, log):
+    run = Scripted(seed=5)
+    train(activation=Logged(), batch_size=500, epochs=2).run(run)
+    noted = [event for event in run.events if event["what"] == "noted"]
+    assert [(event["name"], event["at"]) for event in noted] == [
+        ("activation", 1),
+        ("activation", 2),
+    ]
+    assert [event["loss"] for event in noted] == [e[1] for e in log if e[0] == "end"]
 
 
 def test_what_a_sketch_does_at_an_epochs_end_is_measured_but_is_no_step(train, log):

@@ -1,0 +1,226 @@
+"""Monitoring: exact training that goes well or badly, and a monitor that watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NoReturn, Self
+
+import torch
+from pydantic import model_validator
+
+from sketchbench import Event, Field, Missing, Monitor, Predictions, Run, Split, Trace
+from sketchbench.autodiff import Plain, linear_layers, seeded
+from sketchbench.builtin.workloads.loop import Training, evaluating
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+EVALUATION_BATCH = 512
+
+
+class Monitored(Training):
+    """Train exactly while a monitor watches; judge what it says by the exact gradient norms.
+
+    Region `step` is forward, backward, the monitor's reading and the update of one batch; without
+    a monitor it is what its overhead is measured against. Exact norms are computed outside, with
+    and without a monitor, so that caches are left alike. A monitor with a period of n observes the
+    first of every n steps.
+
+    Conditions: in `vanishing` and `exploding` runs the weights of all linear layers are scaled
+    before the first step, the fault's onset; in a `spike` the learning rate is `spike_factor`
+    times as high for one epoch. The first loss or gradient that isn't finite ends the trace, and
+    training at that epoch's end, without failing: an event says so, and predictions are missing.
+    """
+
+    name = "monitor"
+    regions = ("step",)
+    outcomes = {"trace": Trace, "test": Predictions}
+
+    monitor: Monitor | None = Field(None, description="What watches; null is the same run alone.")
+    start: Literal["he", "model"] = Field(
+        "he",
+        description="Weights of linear layers: normal of variance 2/width, biases zero "
+        "[He et al. 2015]; or as the model makes them.",
+    )
+    condition: Literal["healthy", "vanishing", "exploding", "spike"] = Field(
+        "healthy", description="What is done to it, if anything."
+    )
+    vanishing_scale: float = Field(
+        0.1**0.5, gt=0, lt=1, description="Factor of the weights in condition `vanishing`."
+    )
+    exploding_scale: float = Field(
+        2.0, gt=1, description="Factor of the weights in condition `exploding`."
+    )
+    onset: int = Field(1, ge=0, description="Epochs before the one with the spike.")
+
+    @model_validator(mode="after")
+    def _spike_is_in_time(self) -> Self:
+        if self.condition == "spike" and self.onset >= self.epochs:
+            raise ValueError(
+                f"onset {self.onset} must be below epochs {self.epochs}: "
+                "after the last epoch there is nothing to raise"
+            )
+        return self
+
+    def run(self, run: Run) -> None:
+        """Train; deliver an event and predictions after each epoch, and the trace at the end."""
+        train, test = (self.task.load(split) for split in ("train", "test"))
+        targets = train.targets
+        train, test = train.to(run.device), test.to(run.device)
+        with seeded(run.rng("weights")):
+            model = self.model.build(self.task.shapes)
+        self._begin(model, run.rng("start"))
+        model.to(run.device)
+        optimizer = self.optimizer.build(model.parameters())
+        size = self.size(len(train.inputs))
+        watcher = self.monitor.build(model, size, run.rng("monitor")) if self.monitor else _Nobody()
+        every = self.monitor.full_period() if self.monitor else 1
+        run.watch(model=model, optimizer=optimizer)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        shuffle, augment = run.rng("shuffle"), run.rng("augment")
+        batches, plain = self.batches(targets, shuffle), Plain(model)
+        steps, step, said = len(batches), 0, _Said(watcher.layers or linear_layers(model, "all"))
+
+        with seeded(run.rng("noise")):
+            for epoch in range(1, self.epochs + 1):
+                if epoch > 1 and self.batching == "shuffled":
+                    batches = self.batches(targets, shuffle)
+                model.train()
+                for batch in batches:
+                    chosen = batch.to(run.device)
+                    inputs = self.task.transform(train.inputs[chosen], augment, step)
+                    wanted = train.targets[chosen]
+                    run.watch(inputs=(inputs, wanted))
+                    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                        group["lr"] = rate * self.factor(step, steps)
+                    observed = step % every == 0
+                    watcher.observe(observed)
+                    with run.region("step"):
+                        optimizer.zero_grad(set_to_none=True)
+                        loss = plain.accumulate(inputs, wanted, self.task.loss)
+                        estimates = watcher.estimates() if observed else {}
+                        optimizer.step()
+                    said.add(step, model, loss, estimates if observed else None)
+                    step += 1
+                last = said.last(steps)
+                if last is not None:
+                    run.deliver("epoch", Event("ended", {"step": last}), at=epoch)
+                    run.deliver("test", partial(_lacking, f"not finite from step {last} on"))
+                    break
+                mean = torch.stack(said.losses[-steps:]).double().mean().item()
+                details = {"train_loss": mean, "lr": float(optimizer.param_groups[0]["lr"])}
+                run.deliver("epoch", Event("epoch", details), at=epoch)
+                run.deliver("test", partial(self._predict, model, test), at=epoch)
+        watcher.close()
+        trace = partial(said.trace, self._fault(steps), steps, watcher.held())
+        run.deliver("trace", trace if self.monitor else partial(_lacking, "nothing watches"))
+
+    def factor(self, step: int, steps: int) -> float:
+        """Return the factor of the learning rate at `step`, with `steps` an epoch."""
+        spiked = self.condition == "spike" and step // steps == self.onset
+        return super().factor(step, steps) * (self.spike_factor if spiked else 1.0)
+
+    @torch.no_grad()
+    def _begin(self, model: nn.Module, rng: Generator) -> None:
+        """Give every linear layer the weights that it starts with."""
+        scale = {"vanishing": self.vanishing_scale, "exploding": self.exploding_scale}
+        for name in linear_layers(model, "all"):
+            weight, bias = (getattr(model.get_submodule(name), part) for part in ("weight", "bias"))
+            if self.start == "he":
+                weight.normal_(0, (2 / weight.shape[1]) ** 0.5, generator=rng)
+                if bias is not None:
+                    bias.zero_()
+            weight *= scale.get(self.condition, 1.0)
+
+    def _fault(self, steps: int) -> tuple[str, int] | None:
+        """Return what is done to the training, and at which step that begins."""
+        if self.condition == "healthy":
+            return None
+        return self.condition, self.onset * steps if self.condition == "spike" else 0
+
+    def _predict(self, model: nn.Module, split: Split) -> Predictions:
+        """Evaluate `model` over a split; a window of text is as many predictions as tokens."""
+        targets = split.targets
+        rows = max(1, EVALUATION_BATCH // targets[0].numel())
+        with evaluating(model):
+            outputs = torch.cat([model(batch) for batch in torch.split(split.inputs, rows)])
+            loss = self.task.loss(outputs, targets).item()
+        if outputs.shape[:-1] == targets.shape:
+            outputs, targets = outputs.flatten(0, -2), targets.flatten()
+        return Predictions(outputs, targets, loss)
+
+
+class _Nobody:
+    """Watches nothing, for the run without a monitor."""
+
+    layers = ()
+
+    def observe(self, on: bool) -> None:
+        pass
+
+    def estimates(self) -> Mapping[str, Tensor]:
+        return {}
+
+    def held(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
+class _Said:
+    """What was said of each step, and what is true of it."""
+
+    def __init__(self, layers: tuple[str, ...]) -> None:
+        self.layers = layers
+        self.losses: list[Tensor] = []  # of every step
+        self._norms: list[Tensor] = []
+        self._estimates: dict[int, Mapping[str, Tensor]] = {}  # of the steps observed
+
+    def add(
+        self, step: int, model: nn.Module, loss: Tensor, estimates: Mapping[str, Tensor] | None
+    ) -> None:
+        """Note a step, with its estimates if it was observed."""
+        weights = [model.get_submodule(name).weight for name in self.layers]
+        norms = torch.stack(
+            [torch.linalg.vector_norm(w.grad, dtype=torch.float64) for w in weights]
+        )
+        self.losses.append(loss)
+        self._norms.append(norms)
+        if estimates is not None:
+            self._estimates[step] = estimates
+
+    def last(self, steps: int) -> int | None:
+        """Return the first step, of the last `steps`, that isn't finite, and forget those after."""
+        losses, norms = torch.stack(self.losses[-steps:]), torch.stack(self._norms[-steps:])
+        finite = losses.isfinite() & norms.isfinite().all(dim=1)
+        if bool(finite.all()):
+            return None
+        last = len(self.losses) - steps + int(finite.int().argmin())
+        self._estimates = {at: said for at, said in self._estimates.items() if at <= last}
+        return last
+
+    def trace(self, fault: tuple[str, int] | None, steps_per_epoch: int, held: int) -> Trace:
+        """Return the outcome, on the CPU and in double precision."""
+        at, estimates = list(self._estimates), list(self._estimates.values())
+        kind, onset = fault or (None, None)
+        return Trace(
+            layers=self.layers,
+            at=torch.tensor(at),
+            estimates={name: _stacked([each[name] for each in estimates]) for name in estimates[0]},
+            truth=_stacked([self._norms[step] for step in at]),
+            losses=_stacked([self.losses[step] for step in at]),
+            steps_per_epoch=steps_per_epoch,
+            fault=kind,
+            onset=onset,
+            held=held,
+        )
+
+
+def _lacking(reason: str) -> NoReturn:
+    raise Missing(reason)
+
+
+def _stacked(tensors: list[Tensor]) -> Tensor:
+    return torch.stack(tensors).double().cpu()

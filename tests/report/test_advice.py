@@ -1,0 +1,146 @@
+"""Advice: each signature fires on records that show it, and on no others."""
+
+import pytest
+
+SKETCH = {"use": "toy", "rank": 2, "beta": 0.95}
+
+
+class Claims:
+    """A recipe that states a break-even at any width."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def break_even(self, width):
+        assert width == 512
+        return self.rows
+
+
+@pytest.fixture
+def advised(bench, cell):
+    """Fill a table of two seeds a method with values and configurations; return its advice."""
+
+    def run(methods, activations, rows=None, **workload):
+        metrics = list(dict.fromkeys(metric for values in methods.values() for metric in values))
+        both = {
+            label: [cell({m: v + seed * 1e-4 for m, v in values.items()}) for seed in (0, 1)]
+            for label, values in methods.items()
+        }
+        for label, cells in both.items():
+            for each in cells:
+                each.config = {"workload": {"activation": activations.get(label)} | workload}
+        bench.fill(both, metrics, baseline="exact", control="zero")
+        resolve = lambda config: Claims(rows)
+        (table,) = bench.tables(resolve=resolve)
+        return table.advice
+
+    return run
+
+
+def accuracies(**values):
+    return {label: {"accuracy": value} for label, value in values.items()}
+
+
+def test_a_large_gap_asks_for_a_higher_rank(advised):
+    methods = accuracies(exact=0.97, a=0.85, b=0.93, zero=0.4)
+    assert advised(methods, {"a": SKETCH, "b": SKETCH, "zero": {"use": "zero", "rank": 1}}) == [
+        "accuracy more than 0.05 below 'exact': a (rank 2, 0.12 below); raise that, and see "
+        "whether gradient_cosine rises with it"
+    ]
+
+
+def test_columns_count_before_the_rank(advised):
+    found = advised(accuracies(exact=0.97, a=0.8), {"a": SKETCH | {"columns": 9}})
+    assert "a (columns 9, 0.17 below)" in found[0]
+
+
+@pytest.mark.parametrize(
+    "activation", [None, {"use": "random-gradient", "scope": "all"}, {"use": "checkpoint"}]
+)
+def test_what_has_no_size_cannot_be_raised(advised, activation):
+    assert advised(accuracies(exact=0.97, a=0.5), {"a": activation}) == []
+
+
+def test_a_gap_that_seeds_do_not_decide_is_no_signature(bench, cell):
+    config = {"workload": {"activation": SKETCH}}
+    methods = {
+        "exact": [cell({"accuracy": 0.9}), cell({"accuracy": 0.9})],
+        "a": [cell({"accuracy": value}, config=config) for value in (0.9, 0.5)],
+    }
+    bench.fill(methods, baseline="exact")
+    assert bench.table().advice == []
+
+
+def gradients(cosine=0.9, bias=0.01, variance=1.0):
+    return {"gradient_cosine": cosine, "gradient_bias": bias, "gradient_variance": variance}
+
+
+@pytest.mark.parametrize(
+    ("values", "sign"),
+    [
+        (gradients(cosine=0.3), "gradient_cosine 0.3"),
+        (gradients(bias=0.6), "gradient_bias 0.6"),
+        (gradients(variance=40.0), "gradient_variance 40 times that of 'exact'"),
+    ],
+)
+def test_unstable_gradients_ask_for_a_lower_beta(advised, values, sign):
+    methods = {"exact": gradients(), "a": values, "b": values, "good": gradients(), "zero": values}
+    activations = {"a": SKETCH, "b": SKETCH | {"beta": 0.0}, "good": SKETCH, "zero": SKETCH}
+    assert advised(methods, activations) == [
+        f"unstable gradients with an EMA: a (beta 0.95: {sign}); lower beta, or train on the full "
+        "batch (batching: full); where 0 is no better, it isn't the EMA"
+    ]
+
+
+def test_the_full_batch_leaves_only_beta(advised):
+    methods = {"exact": gradients(), "a": gradients(cosine=0.1)}
+    (found,) = advised(methods, {"a": SKETCH}, batching="full")
+    assert "lower beta; where" in found
+
+
+def test_healthy_gradients_need_no_advice(advised):
+    assert advised({"exact": gradients(), "a": gradients(cosine=0.7)}, {"a": SKETCH}) == []
+
+
+def kept(**values):
+    return {label: {"activation_bytes": float(value)} for label, value in values.items()}
+
+
+SIZES = {"model": {"use": "mlp", "hidden": [512, 64]}, "batch_size": 8}
+
+
+def test_no_saving_names_what_to_run_and_the_break_even(advised):
+    methods = kept(exact=1000, a=1500, less=900, zero=1000)
+    activations = {"a": SKETCH, "less": SKETCH, "zero": {"use": "zero"}}
+    assert advised(methods, activations, rows=43, **SIZES) == [
+        "activation_bytes no less than those of 'exact': a (1.5 ×, states to save from 43 rows at "
+        "width 512, batch_size is 8); `sketchbench audit SUITE` names the tensors that are held, "
+        "and by whom"
+    ]
+
+
+def test_a_recipe_that_claims_nothing_is_no_sketch(advised):
+    methods = kept(exact=1000, a=1000)
+    assert advised(methods, {"a": {"use": "noise"}}, rows=None, **SIZES) == []
+    (found,) = advised(methods, {"a": {"use": "noise"}}, rows=7, **SIZES)
+    assert "states to save from 7 rows" in found
+
+
+def test_without_a_known_width_no_break_even_is_told(advised):
+    (found,) = advised(kept(exact=1000, a=1000), {"a": SKETCH}, rows=43)
+    assert "a (1 ×);" in found
+
+
+def test_without_a_baseline_there_is_nothing_to_compare(bench, cell):
+    bench.fill({"a": [cell({"accuracy": 0.1}, config={"workload": {"activation": SKETCH}})]})
+    assert bench.table().advice == []
+
+
+def test_advice_is_printed_under_the_table(bench, cell):
+    config = {"workload": {"activation": SKETCH}}
+    methods = {
+        "exact": [cell({"accuracy": 0.9})],
+        "a": [cell({"accuracy": 0.5}, config=config)],
+    }
+    bench.fill(methods, baseline="exact")
+    assert "\n  advice: accuracy more than 0.05 below 'exact': a (rank 2" in bench.text()
