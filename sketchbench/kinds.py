@@ -70,10 +70,7 @@ class ActivationSketch(Recipe):
 
 
 class Monitor(Recipe):
-    """Watches exact training and estimates from sketches, per layer and step; changes nothing.
-
-    One with a period of n observes the first of every n steps.
-    """
+    """Watches exact training, the first of every `period` steps, and changes nothing of it."""
 
     kind = "monitor"
 
@@ -234,10 +231,7 @@ class Score(Metric):
 
     @abstractmethod
     def __call__(self, outcome: Any) -> float:
-        """Return the outcome's value.
-
-        Raises `Missing` with a reason where this outcome has none.
-        """
+        """Return the outcome's value; raise `Missing` with a reason where it has none."""
 
 
 class Derived(Metric):

@@ -138,8 +138,8 @@ class Run:
         """Hand over an outcome, or a function that makes it if a score asks for it.
 
         `at` is the epoch or step: repeated deliveries are a curve, and the last one, or the one
-        without `at`, is the value. It is missing where the score, or the function, raises
-        `Missing`. Raises `Diverged` where a score is not finite.
+        without `at`, is the value. It is missing where the outcome is a `Missing`, or the score
+        raises one. Raises `Diverged` where a score is not finite.
         """
         if isinstance(outcome, Event):
             for key, value in outcome.details.items():
@@ -154,20 +154,16 @@ class Run:
         if not scores:
             return
         values: dict[str, float] = {}
-        try:
-            outcome = outcome() if callable(outcome) else outcome
-        except Missing as reason:
-            outcome = reason
+        outcome = outcome() if callable(outcome) else outcome
         for wanted in scores:
             curve = self._curves.setdefault((wanted.metric.label(), name), _Curve(wanted.metric))
             try:
                 if isinstance(outcome, Missing):
                     raise outcome
                 values[wanted.label()] = float(wanted.metric(outcome))  # type: ignore[operator]
-            except Missing as reason:
-                curve.lack(str(reason))
-            else:
                 curve.add(at, values[wanted.label()], self._worked())
+            except Missing as reason:
+                curve.final, curve.why = math.nan, " ".join(str(reason).split())
         self._notify({"at": at, "values": values})
         bad = [f"{label} is {value}" for label, value in values.items() if not math.isfinite(value)]
         if bad:
@@ -272,9 +268,6 @@ class _Curve:
     final: float | None = None
     why: str = ""
 
-    def lack(self, reason: str) -> None:
-        self.final, self.why = math.nan, " ".join(reason.split())
-
     def add(self, at: float | None, value: float, seconds: float) -> None:
         self.final, self.why = value, ""
         if at is not None:
@@ -284,15 +277,8 @@ class _Curve:
 
     def measurement(self, where: str) -> Measurement:
         assert self.final is not None
-        return Measurement.of(
-            self.metric,
-            where,
-            self.final,
-            at=self.at,
-            samples=self.values,
-            seconds=self.seconds,
-            why=self.why,
-        )
+        curve = {"at": self.at, "samples": self.values, "seconds": self.seconds}
+        return Measurement.of(self.metric, where, self.final, why=self.why, **curve)
 
 
 def _probed(wanted: Wanted, counted: list[dict[Any, Any]]) -> Measurement:

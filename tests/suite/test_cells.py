@@ -124,6 +124,8 @@ def test_the_outline(read):
         "method_axis": "workload.activation",
         "baseline": "exact",
         "control": "u",
+        "sort": None,
+        "tune": None,
     }
 
 

@@ -28,7 +28,7 @@ class Rules:
 
     below_median: float | None = 1e-6
     below_loss: float | None = 0.1
-    above_median: float | None = 5.0
+    above_median: float | None = 3.0
     above: float | None = None
     patience: int = 50
     flat: float = 0.05

@@ -78,7 +78,7 @@ class _Flagging(_OfEstimate):
         0.1, ge=0, description="Vanishing: below this fraction of the loss; our choice."
     )
     above_median: float | None = Field(
-        5.0, ge=1, description="Exploding: this many times the layer's running median; our choice."
+        3.0, ge=1, description="Exploding: this many times the layer's running median; our choice."
     )
     above: float | None = Field(None, gt=0, description="Exploding: above this, in its own unit.")
 
@@ -92,7 +92,7 @@ class DetectionDelay(_Flagging):
     """Steps from the onset of a fault to the first flag of its kind, at any layer.
 
     A spike of the learning rate shows as exploding. A fault that is never flagged counts as flagged
-    at the first step after the run. Missing in healthy training.
+    at the step that would have been observed next. Missing in healthy training.
     """
 
     name = "detection_delay"
@@ -105,7 +105,8 @@ class DetectionDelay(_Flagging):
             raise Missing("nothing went wrong: the training is healthy")
         raised = self.raised(outcome)[SHOWS_AS[outcome.fault]].any(dim=1)
         late = outcome.at[raised & (outcome.at >= outcome.onset)]
-        return float((late[0] if len(late) else outcome.at[-1] + 1) - outcome.onset)
+        never = outcome.at[-1] + _stride(outcome.at)
+        return float((late[0] if len(late) else never) - outcome.onset)
 
 
 class FalseAlarms(_Flagging):

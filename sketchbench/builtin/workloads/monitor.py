@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import torch
 from pydantic import model_validator
@@ -106,7 +106,7 @@ class Monitored(Training):
                 last = said.last(steps)
                 if last is not None:
                     run.deliver("epoch", Event("ended", {"step": last}), at=epoch)
-                    run.deliver("test", partial(_lacking, f"not finite from step {last} on"))
+                    run.deliver("test", Missing(f"not finite from step {last} on"))
                     break
                 mean = torch.stack(said.losses[-steps:]).double().mean().item()
                 details = {"train_loss": mean, "lr": float(optimizer.param_groups[0]["lr"])}
@@ -114,7 +114,7 @@ class Monitored(Training):
                 run.deliver("test", partial(self._predict, model, test), at=epoch)
         watcher.close()
         trace = partial(said.trace, self._fault(steps), steps, watcher.held())
-        run.deliver("trace", trace if self.monitor else partial(_lacking, "nothing watches"))
+        run.deliver("trace", trace if self.monitor else Missing("nothing watches"))
 
     def factor(self, step: int, steps: int) -> float:
         """Return the factor of the learning rate at `step`, with `steps` an epoch."""
@@ -216,10 +216,6 @@ class _Said:
             onset=onset,
             held=held,
         )
-
-
-def _lacking(reason: str) -> NoReturn:
-    raise Missing(reason)
 
 
 def _stacked(tensors: list[Tensor]) -> Tensor:

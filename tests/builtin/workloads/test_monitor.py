@@ -58,10 +58,9 @@ class Kept(Run):
     def deliver(self, name, outcome, at=None):
         super().deliver(name, outcome, at)
         if callable(outcome):
-            try:
-                self.delivered[name] = outcome()
-            except Missing as reason:
-                self.delivered[name] = str(reason)
+            self.delivered[name] = outcome()
+        elif isinstance(outcome, Missing):
+            self.delivered[name] = str(outcome)
 
 
 @pytest.fixture
