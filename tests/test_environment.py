@@ -64,7 +64,11 @@ def test_every_session_is_stored_with_its_environment(bench):
     assert facts["threads"] == max(1, environment.cores() // 2)
     assert facts["device"] == "cpu"
     assert "--jobs 2" in facts["command"]
-    assert set(facts["distributions"]) == {"sketchbench", "sketchbench-dense"}
+    assert set(facts["distributions"]) == {
+        "sketchbench",
+        "sketchbench-dense",
+        "sketchbench-tri-sketch",
+    }
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -29,6 +29,7 @@ GAP = 0.05  # of accuracy below the baseline [the notes' 5 %]
 COSINE = 0.5  # our choice: less is more wrong than right
 BIAS = 0.25  # our choice: half of the gradient's norm
 VARIANCE = 10.0  # our choice, in variances of the baseline
+SCATTER = 1.0  # our choice, where the baseline has none: as large as the mean gradient's square
 SIZES = ("columns", "rank", "bits", "groups", "count", "fraction")  # of what a sketch keeps
 
 
@@ -43,14 +44,14 @@ class Method:
     @property
     def size(self) -> str:
         """How much its sketch keeps, in words; nothing where no field says it."""
-        field = next((name for name in SIZES if self.activation.get(name) is not None), None)
+        field = next((n for n in SIZES if isinstance(self.activation.get(n), (int, float))), None)
         return f"{field} {self.activation[field]:g}" if field else ""
 
     @property
     def memory(self) -> str:
         """How long its EMA remembers, in words; nothing where it has none."""
         beta = self.activation.get("beta")
-        return f"beta {beta:g}" if beta else ""
+        return f"beta {beta:g}" if beta and isinstance(beta, (int, float)) else ""
 
 
 def of(group: Group, readings: Readings, resolve: Resolve | None = None) -> list[str]:
@@ -95,13 +96,13 @@ def _inaccurate(group: Group, readings: Readings, methods: Sequence[Method]) -> 
 
 def _unstable(group: Group, readings: Readings, methods: Sequence[Method]) -> Iterator[str]:
     """Tell of sketches with an EMA whose gradients point elsewhere, are biased, or scatter."""
-    found = []
+    found, mixed = [], False
     for method in methods:
         signs = [*_signs(group, readings, method)] if method.memory else []
         if signs:
             found.append(f"{method.label} ({method.memory}: {', '.join(signs)})")
+            mixed |= method.workload.get("batching", "shuffled") != "full"
     if found:
-        mixed = any(method.workload.get("batching", "shuffled") != "full" for method in methods)
         other = ", or train on the full batch (batching: full)" if mixed else ""
         yield (
             f"unstable gradients with an EMA: {names(found)}; lower beta{other}; where 0 is no "
@@ -121,9 +122,12 @@ def _signs(group: Group, readings: Readings, method: Method) -> Iterator[str]:
         if value > BIAS:
             yield f"{column.label} {value:.2g}"
     for column, by_method in _columns(readings, "gradient_variance"):
-        change = column.compare(by_method[method.label], by_method[str(group.baseline)])
+        mine, base = by_method[method.label], by_method[str(group.baseline)]
+        change, value = column.compare(mine, base), column.estimate(mine).value
         if isinstance(change, Ratio) and change.value > VARIANCE:
             yield f"{column.label} {change.value:.2g} times that of '{group.baseline}'"
+        elif not change.n and column.estimate(base).value == 0 and value > SCATTER:
+            yield f"{column.label} {value:.2g}, and 0 of '{group.baseline}'"
 
 
 def _saving_nothing(
@@ -147,15 +151,31 @@ def _saving_nothing(
 
 
 def _break_even(method: Method, resolve: Resolve | None) -> list[str]:
-    """Return what a recipe states of the batch from which it saves, if it does, in words."""
+    """Return what a recipe states of the rows from which it saves, if it does, in words.
+
+    Rows are those that reach a layer: `batch_size` of them in an MLP, unless the batch is full, and
+    more than that in a model that takes sequences or derivatives.
+    """
     model = method.workload.get("model") or {}
-    width = max(model.get("hidden") or [model.get("width") or 0])
-    recipe = resolve(method.activation) if resolve and width else None
-    rows = recipe.break_even(width) if recipe else None
+    width = _width(model)
+    try:
+        recipe = resolve(method.activation) if resolve and width else None
+        rows = recipe.break_even(width) if recipe else None
+    except Exception as error:  # a plugin's mistake costs its break-even, not the report
+        return [f"its break-even failed with {type(error).__name__}: {error}"]
     if rows is None:
         return []
+    stated = [f"states to save from {rows} rows a layer at width {width}"]
     batch = method.workload.get("batch_size")
-    return [f"states to save from {rows} rows at width {width}", f"batch_size is {batch}"]
+    plain = model.get("use") == "mlp" and method.workload.get("batching") != "full"
+    return [*stated, f"batch_size is {batch}"] if plain and batch else stated
+
+
+def _width(model: Mapping[str, Any]) -> int:
+    """Return a model's largest width, as far as its fields say it; else 0."""
+    stated = model.get("hidden") or model.get("width")
+    widths = stated if isinstance(stated, (list, tuple)) else [stated]
+    return max((width for width in widths if isinstance(width, int)), default=0)
 
 
 def _columns(

@@ -30,16 +30,21 @@ def arranged(outline: Mapping[str, Any], groups: Iterable[Group]) -> list[Group]
 def tuned(groups: Sequence[Group], axis: str, by: str) -> list[Group]:
     """Join groups that differ in `axis` alone: each method has its cells of its best value there.
 
-    Best is the mean of `by` over seeds, among the values for which most cells ended well.
+    Best is the mean of `by` over seeds, among the values for which most cells ended well. Groups
+    that lack the axis, or stand alone at one value of it, stay as they are.
     """
-    families: dict[tuple[tuple[str, str], ...], list[Group]] = {}
+    families: dict[tuple[bool, tuple[tuple[str, str], ...]], list[Group]] = {}
     for group in groups:
         rest = tuple((a, label) for a, label in group.labels.items() if a != axis)
-        families.setdefault(rest, []).append(group)
-    return [
-        _joined(family, axis, by) if axis in family[0].labels else family[0]
-        for family in families.values()
-    ]
+        families.setdefault((axis in group.labels, rest), []).append(group)
+    answer: list[Group] = []
+    for (tunable, _), family in families.items():
+        column = _column(family[0], by)
+        if tunable and column and len(family) > 1:
+            answer.append(_joined(family, axis, column))
+        else:
+            answer += family
+    return answer
 
 
 def ordered(group: Group, label: str) -> Group:
@@ -52,22 +57,21 @@ def ordered(group: Group, label: str) -> Group:
     return replace(group, methods={method: group.methods[method] for method in methods})
 
 
-def _joined(family: Sequence[Group], axis: str, by: str) -> Group:
-    column = _column(family[0], by)
-    if column is None:
-        return family[0]
+def _joined(family: Sequence[Group], axis: str, column: Column) -> Group:
     means = {group.labels[axis]: _means(group, column) for group in family}
     methods: dict[str, Mapping[int, Cell]] = {}
     chosen: dict[str, str] = {}
+    passed: list[Cell] = []
     for method in dict.fromkeys(method for group in family for method in group.methods):
         having = [group for group in family if method in group.methods]
         best = min(having, key=lambda group: _quality(group, means, method, axis, column))
-        methods[method], chosen[method] = best.methods[method], best.labels[axis]
+        methods[method] = best.methods[method]
+        if math.isfinite(means[best.labels[axis]][method]):
+            chosen[method] = best.labels[axis]
+        passed += [c for g in having if g is not best for c in g.methods[method].values()]
     values = ", ".join(dict.fromkeys(group.labels[axis] for group in family))
-    labels = {
-        a: f"best by {by} of {values}" if a == axis else x for a, x in family[0].labels.items()
-    }
-    return replace(family[0], labels=labels, methods=methods, chosen=chosen)
+    labels = {**family[0].labels, axis: f"best by {column.label} of {values}"}
+    return replace(family[0], labels=labels, methods=methods, chosen=chosen, passed=passed)
 
 
 def _quality(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import json
 import math
 import os
@@ -32,7 +33,9 @@ def rows(
     A value has neither `at` nor `part`; a point of its curve has `at`; a part of it has `part`.
     With `samples`, each sample is a part `sample` whose `at` is its index. A cell without values
     has one row, with its status. A metric that is missing has a row without a value: the report
-    tells the reason. A cell in two selections of a suite appears once.
+    tells the reason. A cell in two selections of a suite appears once. A quotient of means over
+    seeds has rows without a seed, whose `cell` is `pooled-` and a digest of the cells in it: of
+    two selections with other cells, the rows can be told apart.
     """
     seen: set[tuple[Any, ...]] = set()
     for plan in plans:
@@ -185,6 +188,7 @@ def _pooled(
         known = {
             "suite": suite,
             "experiment": group.experiment,
+            "cell": _pool(group, method, by_seed),
             "label": method,
             "axes": json.dumps(dict(placements[0].axes), ensure_ascii=False),
         }
@@ -198,6 +202,13 @@ def _pooled(
                 unit=column.unit,
                 direction=column.direction,
             )
+
+
+def _pool(group: Group, method: str, seeds: Iterable[int]) -> str:
+    """Name the cells of some seeds that a method's quotient rests on: its own, and the compared."""
+    rows = [group.methods.get(str(each), {}) for each in (method, group.baseline, group.control)]
+    cells = {row[seed].placement.cell for row in rows for seed in seeds if seed in row}
+    return "pooled-" + hashlib.sha256("\n".join(sorted(cells)).encode()).hexdigest()[:16]
 
 
 def _row(known: Row, **values: Any) -> Row:

@@ -133,7 +133,8 @@ class Group:
     """All cells of an experiment that are equal in every axis but the method axis.
 
     `methods` maps each method's label to its cells by seed; both in the order of the suite.
-    Where an axis was tuned, `chosen` says which of its labels each method's cells have.
+    Where an axis was tuned, `chosen` says which of its labels each method's cells have, and
+    `passed` are the cells at its other labels.
     """
 
     experiment: str
@@ -144,6 +145,7 @@ class Group:
     baseline: str | None
     control: str | None
     chosen: Mapping[str, str] = field(default_factory=dict)
+    passed: Sequence[Cell] = ()
 
     def readings(self, column: Column) -> dict[str, dict[int, Reading]]:
         """Return the column's readings of all ok cells, by method and seed."""
@@ -185,7 +187,8 @@ class Group:
         except Exception as error:  # a plugin's mistake costs its column, not the report
             return Reading(None, sessions, f"it failed with {type(error).__name__}: {error}")
         others = [m for other in (baseline, control) if other for m in _needed(recipe, other)]
-        why = "" if terms else _why(value, found + others)
+        told = terms and all(map(_finite, terms))  # a denominator of 0 is no gap: means decide
+        why = "" if told else _why(value, found + others)
         return Reading(value, sessions or frozenset({record.session}), why, terms=terms)
 
     def _ok(self, method: str | None, seed: int) -> Record | None:

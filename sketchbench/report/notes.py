@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from sketchbench.report.groups import Column, Group, Reading
-from sketchbench.report.plans import NOT_RUN, cells, one_line
+from sketchbench.report.plans import NOT_RUN, cells, one_line, spell
 
 LISTED = 8  # names in one note before the rest are only counted
 
@@ -28,15 +29,19 @@ def of(group: Group, readings: Mapping[Column, ByMethod]) -> list[str]:
 
 def _tuned(group: Group) -> list[str]:
     """Say which value of a tuned axis each method is shown at."""
-    if not group.chosen:
+    if not (group.chosen or group.passed):
         return []
+    lost = Counter(cell.status for cell in group.passed if cell.status != "ok")
+    rest = f"; of {cells(len(group.passed))} at other values {spell(lost)}" if lost else ""
+    if not group.chosen:
+        return [f"nothing to tune by yet{rest}"]
     found: dict[str, list[str]] = {}
     for method, label in group.chosen.items():
         found.setdefault(label, []).append(method)
     each = "; ".join(f"{label} for {', '.join(methods)}" for label, methods in found.items())
     return [
         f"tuned: {each}; chosen on the seeds shown, so every method looks a little too good; "
-        "`sketchbench export` has every value"
+        f"`sketchbench export` has every value{rest}"
     ]
 
 

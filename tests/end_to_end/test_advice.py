@@ -53,7 +53,8 @@ TOLD = {
     "accuracy": r"accuracy more than 0.05 below 'exact': sketch \(rank 1, 0.\d+ below\); raise",
     "unstable": r"with an EMA: sketch \(beta 0.99: .*gradient_bias@gradients 0\.\d+\); lower beta",
     "activation_bytes": r"activation_bytes no less than those of 'exact': sketch \(\d\.\d+ ×, "
-    r"states to save from \d+ rows at width 32, batch_size is 8\); `sketchbench audit SUITE`",
+    r"states to save from \d+ rows a layer at width 32, batch_size is 8\); "
+    r"`sketchbench audit SUITE`",
 }
 
 

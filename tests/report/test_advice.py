@@ -30,7 +30,7 @@ def advised(bench, cell):
             for each in cells:
                 each.config = {"workload": {"activation": activations.get(label)} | workload}
         bench.fill(both, metrics, baseline="exact", control="zero")
-        resolve = lambda config: Claims(rows)
+        resolve = rows if callable(rows) else lambda config: Claims(rows)
         (table,) = bench.tables(resolve=resolve)
         return table.advice
 
@@ -58,6 +58,11 @@ def test_columns_count_before_the_rank(advised):
     "activation", [None, {"use": "random-gradient", "scope": "all"}, {"use": "checkpoint"}]
 )
 def test_what_has_no_size_cannot_be_raised(advised, activation):
+    assert advised(accuracies(exact=0.97, a=0.5), {"a": activation}) == []
+
+
+def test_sizes_in_words_are_not_read(advised):
+    activation = {"use": "toy", "rank": "auto", "beta": "scheduled"}
     assert advised(accuracies(exact=0.97, a=0.5), {"a": activation}) == []
 
 
@@ -98,6 +103,31 @@ def test_the_full_batch_leaves_only_beta(advised):
     assert "lower beta; where" in found
 
 
+def test_the_full_batch_is_no_way_out_of_an_instability_on_it(bench, cell):
+    """Of two methods with an EMA, the one in trouble has the full batch already."""
+    made = {"a": ("full", gradients(cosine=0.1)), "b": ("shuffled", gradients())}
+    methods = {"exact": [cell(gradients())]}
+    for label, (batching, values) in made.items():
+        config = {"workload": {"activation": SKETCH, "batching": batching}}
+        methods[label] = [cell(values, config=config)]
+    bench.fill(methods, list(gradients()), baseline="exact")
+    (found,) = bench.table().advice
+    assert "a (beta 0.95: gradient_cosine 0.1); lower beta; where" in found
+
+
+@pytest.mark.parametrize(("variance", "fires"), [(3.0, True), (0.5, False)])
+def test_where_the_baseline_has_no_variance_the_sketch_has_its_own(bench, cell, variance, fires):
+    config = {"workload": {"activation": SKETCH, "batching": "full"}}
+    methods = {
+        "exact": [cell(gradients(variance=0.0))] * 2,
+        "a": [cell(gradients(variance=variance), config=config)] * 2,
+    }
+    bench.fill(methods, list(gradients()), baseline="exact")
+    found = bench.table().advice
+    assert len(found) == fires
+    assert all("a (beta 0.95: gradient_variance 3, and 0 of 'exact')" in line for line in found)
+
+
 def test_healthy_gradients_need_no_advice(advised):
     assert advised({"exact": gradients(), "a": gradients(cosine=0.7)}, {"a": SKETCH}) == []
 
@@ -113,10 +143,48 @@ def test_no_saving_names_what_to_run_and_the_break_even(advised):
     methods = kept(exact=1000, a=1500, less=900, zero=1000)
     activations = {"a": SKETCH, "less": SKETCH, "zero": {"use": "zero"}}
     assert advised(methods, activations, rows=43, **SIZES) == [
-        "activation_bytes no less than those of 'exact': a (1.5 ×, states to save from 43 rows at "
-        "width 512, batch_size is 8); `sketchbench audit SUITE` names the tensors that are held, "
-        "and by whom"
+        "activation_bytes no less than those of 'exact': a (1.5 ×, states to save from 43 rows a "
+        "layer at width 512, batch_size is 8); `sketchbench audit SUITE` names the tensors that "
+        "are held, and by whom"
     ]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"batching": "full"},
+        {"model": {"use": "gpt", "width": 512}},
+        {"model": {"use": "pinn", "hidden": [512]}},
+        {"batch_size": None},
+    ],
+)
+def test_the_batch_size_is_told_only_where_it_is_the_rows_of_a_layer(advised, other):
+    (found,) = advised(kept(exact=1000, a=1500), {"a": SKETCH}, rows=43, **SIZES | other)
+    assert "a (1.5 ×, states to save from 43 rows a layer at width 512);" in found
+
+
+class Broken:
+    """A recipe whose break-even fails."""
+
+    def break_even(self, width):
+        raise ValueError("no\nclosed form")
+
+
+def unresolved(config):
+    raise ValueError("no closed form")
+
+
+@pytest.mark.parametrize("resolve", [lambda config: Broken(), unresolved])
+def test_a_recipe_that_fails_costs_its_break_even_alone(advised, resolve):
+    (found,) = advised(kept(exact=1000, a=1500), {"a": SKETCH}, rows=resolve, **SIZES)
+    assert "a (1.5 ×, its break-even failed with ValueError: no closed form);" in found
+
+
+@pytest.mark.parametrize("hidden", [512, [512, "wide"]])
+def test_widths_of_other_models_are_read_as_far_as_they_are_numbers(advised, hidden):
+    model = {"use": "other", "hidden": hidden}
+    (found,) = advised(kept(exact=1000, a=1500), {"a": SKETCH}, rows=43, model=model)
+    assert "43 rows a layer at width 512" in found
 
 
 def test_a_recipe_that_claims_nothing_is_no_sketch(advised):

@@ -83,6 +83,53 @@ def test_a_seed_whose_denominator_is_zero_still_counts(filled):
     assert not [note for note in table.notes if note.startswith("skill: undefined for half (1")]
 
 
+def test_a_quotient_of_what_is_no_number_has_its_reason(filled):
+    table = filled(half=(0.7, math.nan, 0.69)).table(lambda config: Share())
+    assert "accuracy, skill: it is nan for half (1 of 3 seeds)" in table.notes
+    assert table.rows[1].entries[1].mean.n == 2
+
+
+def test_a_quotient_names_what_is_missing_beneath_it(filled, bench):
+    lost = bench.measured("accuracy", math.nan, why="no test split")
+    table = filled(half=(0.7, lost, 0.69)).table(lambda config: Share())
+    reason = "missing for half (1 of 3 seeds): no test split"
+    assert any("skill" in note and note.endswith(reason) for note in table.notes)
+
+
+def pooled(bench):
+    found = export.rows(plans.plans(bench.store), lambda config: Share())
+    return [row for row in found if row["metric"] == "skill" and row["seed"] is None]
+
+
+def test_pooled_rows_of_two_selections_are_told_apart(filled, each):
+    bench = filled()
+    quick = {label: each("accuracy", *values[:2]) for label, values in METHODS.items()}
+    names = {"metrics": ["accuracy", "skill"], "baseline": "exact", "control": "zero"}
+    bench.fill(quick, selection="quick", **names)
+    halves = [row["cell"] for row in pooled(bench) if row["label"] == "half"]
+    assert len(halves) == 6
+    assert len(set(halves)) == 2
+    assert all(cell.startswith("pooled-") for cell in halves)
+    assert [row["cell"] for row in pooled(bench) if row["label"] == "half"] == halves
+
+
+def test_pooled_rows_in_two_selections_of_the_same_cells_appear_once(filled):
+    bench = filled()
+    before = pooled(bench)
+    (_, _, outline), *_ = bench.store.outlines()
+    bench.store.place("toy", "b", 1, outline, bench.store.placements("toy", ""), whole=True)
+    assert pooled(bench) == before
+
+
+def test_another_baseline_makes_another_pool(filled):
+    bench = filled()
+    (_, _, outline), *_ = bench.store.outlines()
+    outline["experiments"][0]["baseline"] = "half"
+    bench.store.place("toy", "b", 1, outline, bench.store.placements("toy", ""), whole=True)
+    rows = [row for row in pooled(bench) if row["label"] == "exact" and not row["part"]]
+    assert rows[0]["cell"] != rows[1]["cell"]
+
+
 def test_an_export_has_each_seed_and_the_quotient_with_its_ends(filled):
     bench = filled()
     found = [

@@ -62,7 +62,7 @@ class _Averaged(Reading):
 
     def __init__(self, decay: float, corrected: bool) -> None:
         super().__init__()
-        self.corrected = corrected
+        self.corrected, self.moves = corrected, decay > 0
         self.average = EMA(decay)
 
     def keep(
@@ -80,6 +80,7 @@ class _Averaged(Reading):
 
 class _Mean(Reading):
     method = "mean-activation"
+    moves = False
 
     def keep(self, rows: Tensor, outputs: Tensor | None, update: bool) -> tuple[list[Tensor], None]:
         with category("sketch"):

@@ -39,8 +39,14 @@ class RandBasis(RankSketch):
         return _Fixed(self.k, width_in, rng) if self.projections == "fixed" else _Fresh(self.k, rng)
 
     def break_even(self, width: int) -> int | None:
-        """Return 1 where k numbers and a row's bits for ReLU are less than a row; else None."""
-        return rows_above(0, width, 4 * self.k)
+        """Return the rows from which their k numbers, a fixed G and ReLU's bits are less; or None.
+
+        A fresh G is drawn again in the backward pass, and takes nothing.
+        """
+        if self.projections == "fresh":
+            return rows_above(0, width, 4 * self.k)
+        columns = min(width, self.k)
+        return rows_above(4 * columns * width, width, 4 * columns)
 
 
 class SVDOracle(RankSketch):
@@ -94,6 +100,7 @@ class _Fixed(Drawing):
     """AQ (n, k) for an orthonormal Q (d, k), which lives as long as the layer."""
 
     method = "rand-basis"
+    moves = False
     basis: Tensor
 
     def __init__(self, size: int, width: int, rng: Generator) -> None:
@@ -111,6 +118,12 @@ class _Fixed(Drawing):
         product: Tensor = delta.to(projected.dtype).mT @ projected @ basis.mT
         return product
 
+    def redraw(self) -> None:
+        """Go over to another seed, and to its basis."""
+        super().redraw()
+        with category("sketch"):
+            self.basis = self._drawn(self.basis)
+
     def set_extra_state(self, state: dict[str, Any]) -> None:
         super().set_extra_state(state)
         self.basis = self._drawn(self.basis)
@@ -125,6 +138,7 @@ class _Best(Reading):
     """US (n, k) and Vᵀ (k, d) of A's k largest singular values."""
 
     method = "svd-oracle"
+    moves = False
 
     def __init__(self, size: int) -> None:
         super().__init__()

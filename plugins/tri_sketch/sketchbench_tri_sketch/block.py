@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Protocol
-from weakref import WeakSet
 
 import torch
 from torch import Generator, Tensor, nn
@@ -15,7 +14,7 @@ from sketchbench import Event, Skip
 from sketchbench.autodiff import Plain, Scope, linear_layers, replaced
 from sketchbench.measure import category
 from sketchbench_tri_sketch.draws import wide
-from sketchbench_tri_sketch.layer import Call, recomputed_layer, sketched_layer
+from sketchbench_tri_sketch.layer import Call, Passes, recomputed_layer, sketched_layer
 from sketchbench_tri_sketch.nonlinearity import (
     Identity,
     Quantised,
@@ -40,14 +39,18 @@ class Sketched(Plain):
     def __init__(self, model: nn.Module, controller: Controller | None = None) -> None:
         super().__init__(model)
         self._controller = controller
+        if isinstance(controller, nn.Module):  # its state goes with the model's
+            self._blocks()[0].controller = controller
 
     def end_epoch(self, loss: float) -> Sequence[Event]:  # type: ignore[override]
         """Let the controller decide, if there is one; return the events of what it changed."""
         if self._controller is None:
             return ()
-        blocks = [module for module in self.model.modules() if isinstance(module, SketchedBlock)]
-        readings = [block.reading for block in blocks if block.reading is not None]
+        readings = [block.reading for block in self._blocks() if block.reading is not None]
         return self._controller.decide(loss, readings)
+
+    def _blocks(self) -> list[SketchedBlock]:
+        return [module for module in self.model.modules() if isinstance(module, SketchedBlock)]
 
 
 class SketchedBlock(nn.Module):
@@ -56,10 +59,13 @@ class SketchedBlock(nn.Module):
     The forward is the exact one, to the bit. In training with gradients the reading keeps what
     the weight's gradient is computed from; its state moves once a forward pass (so once for each
     micro-batch where gradients accumulate), but not in a recomputation, which is a forward pass
-    within a backward pass. (Reentrant checkpointing, whose first pass is without gradients, never
-    moves it: use `use_reentrant=False`.) In evaluation, without gradients, and for a frozen weight
-    no reading is kept and no state moves. Rows are all leading dimensions; sketches are computed
-    in float32 at least, and gradients rounded to the weight's type.
+    within a backward pass. In evaluation, without gradients, and for a frozen weight no reading is
+    kept and no state moves. Rows are all leading dimensions; sketches are computed in float32 at
+    least, and gradients rounded to the weight's type.
+
+    A reading with a state raises `RuntimeError` in a recomputation that can't have the state of
+    the pass that it repeats: after several passes, or before any with gradients, as in reentrant
+    checkpointing (use `use_reentrant=False`).
 
     Without a reading the input is kept, and the pre-activation computed again: exact.
     """
@@ -79,8 +85,9 @@ class SketchedBlock(nn.Module):
                 reading.to(self.weight.device, wide(self.weight.dtype))
         self.reading = reading
         self.nonlinearity = nonlinearity
+        self.controller: nn.Module | None = None  # of all blocks' readings, in the first of them
         self._inside, self._outside = _arranged(nonlinearity, smooth)
-        self._waiting: WeakSet[Call] = WeakSet()  # forward passes without their backward pass
+        self._passes = Passes()
         self.train(linear.training)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,7 +101,7 @@ class SketchedBlock(nn.Module):
             assert self.nonlinearity is not None
             return recomputed_layer(x, self.weight, self.bias, self.nonlinearity)
         reading = self.reading if self.weight.requires_grad else None
-        call = Call(self._inside, reading, self._waiting)
+        call = Call(self._inside, self._outside, reading, self._passes)
         out = sketched_layer(x, self.weight, self.bias, call)
         return out if self._outside is None else self._outside(out)
 

@@ -47,6 +47,7 @@ class Candidate(Drawing):
         """Take k: the candidates need s = k."""
         super().__init__(rng)
         self.which, self.size, self.corrected = which, size, corrected
+        self.moves = decay > 0
         self.inputs, self.outputs, self.between = EMA(decay), EMA(decay), EMA(decay)  # X, Y, Z
 
     def keep(

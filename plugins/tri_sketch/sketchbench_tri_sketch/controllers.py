@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
-from torch import Generator
+from torch import Generator, nn
 
 from sketchbench import Event, Field
 from sketchbench_tri_sketch.block import Controller, SketchedBlock
@@ -104,10 +105,14 @@ class Ranks:
         return max(self.rank - self._down, self._least)
 
 
-class _Rule:
-    """A controller: a decision after each epoch, and the change of rank that follows from it."""
+class _Rule(nn.Module):
+    """A controller: a decision after each epoch, and the change of rank that follows from it.
+
+    A module so that the rank, and what decides the next one, is in the model's state dict.
+    """
 
     def __init__(self, ranks: Ranks) -> None:
+        super().__init__()
         self.ranks = ranks
 
     @abstractmethod
@@ -131,6 +136,14 @@ class _Rule:
             "why": why,
         }
         return (Event("rank", details),)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the rank."""
+        return {"rank": self.ranks.rank}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `get_extra_state` returned."""
+        self.ranks.rank = state["rank"]
 
 
 class ByLoss(_Rule):
@@ -162,11 +175,22 @@ class ByLoss(_Rule):
             return self.ranks.lower(), why
         return self.ranks.rank, ""
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the rank, the best loss, and the epochs in a row with and without improvement."""
+        epochs = {"better": self._better, "worse": self._worse}
+        return {**super().get_extra_state(), "best": self._best, **epochs}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `get_extra_state` returned."""
+        super().set_extra_state(state)
+        self._best, self._better, self._worse = state["best"], state["better"], state["worse"]
+
 
 class ByError(_Rule):
     """Up where the median layer's relative error is above one bound, down where below another.
 
-    The error of a layer is the root of its mean square over the epoch's steps.
+    The error of a layer is the root of its mean square over the epoch's steps; one that isn't
+    finite counts as infinite.
     """
 
     def __init__(self, ranks: Ranks, low: float, high: float) -> None:
@@ -178,7 +202,8 @@ class ByError(_Rule):
         found = [error for reading in readings if (error := reading.error()) is not None]
         if not found:
             return self.ranks.rank, ""
-        median = statistics.median(float(error) ** 0.5 for error in found)
+        shares = [float(error) ** 0.5 for error in found]
+        median = statistics.median(s if math.isfinite(s) else math.inf for s in shares)
         if median > self._high:
             why = f"median relative error {median:.3g} is above {self._high:g}"
             return self.ranks.higher(), why

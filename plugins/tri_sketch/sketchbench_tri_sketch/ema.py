@@ -47,16 +47,17 @@ class EMA(nn.Module):
             if update:
                 self.total, self.steps = fresh, 1
             return fresh
+        total = self.total.to(batch)  # a loaded sum is where it was saved
         if not update:
-            return self.total
-        more = len(self.total) - len(batch)
+            return total
+        more = len(total) - len(batch)
         if more < 0:
             raise ValueError(
-                f"an EMA of batches of {len(self.total)} rows can't take one of {len(batch)}: "
+                f"an EMA of batches of {len(total)} rows can't take one of {len(batch)}: "
                 "rows are averaged by their position"
             )
         padded = nn.functional.pad(batch, (0, 0, 0, more)) if more else batch
-        self.total = torch.lerp(padded, self.total.to(batch.dtype), self.decay)
+        self.total = torch.lerp(padded, total, self.decay)
         self.steps += 1
         return self.total
 

@@ -52,7 +52,7 @@ class EmaBasis(Adaptive):
         an eighth of one. None where B alone is too wide.
         """
         columns = min(width, self.k + self.mean_column)
-        state = 4 * width * min(width, self.k) if self.beta else 0
+        state = 4 * width * self.k if self.beta else 0
         state += self.probe_bytes(width)
         saved = 31 * width - 32 * columns  # eighths of a byte, for each row
         return 8 * (4 * width * columns + state) // saved + 1 if saved > 0 else None
@@ -66,6 +66,7 @@ class _EmaBasis(Drawing):
     def __init__(self, width: int, k: int, decay: float, mean_column: bool, rng: Generator) -> None:
         super().__init__(rng)
         self.k, self.decay, self.mean_column = k, decay, mean_column
+        self.moves = decay > 0
         with category("sketch"):  # of nothing, where nothing lives from step to step
             self.register_buffer("sketch", torch.zeros(width if decay else 0, k))
 

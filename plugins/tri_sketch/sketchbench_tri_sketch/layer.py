@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableSet, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -13,47 +13,60 @@ from torch.nn import functional as F
 from sketchbench.measure import category
 from sketchbench_tri_sketch.draws import wide
 from sketchbench_tri_sketch.nonlinearity import Identity, slope_of
+from sketchbench_tri_sketch.passes import as_typed, recomputing
 from sketchbench_tri_sketch.reading import Reading
 
-graph_task: Callable[[], int] = torch._C._current_graph_task_id
-NO_TASK = -1
+
+class Passes:
+    """The forward passes of one block that its reading has seen, recomputations left out."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.waiting: WeakSet[Call] = WeakSet()  # whose backward pass is still to come
 
 
 class Call:
     """One forward pass of a block: what its backward pass must know, besides tensors.
 
-    `waiting` are the passes of the same block whose backward pass is still to come.
+    `inside` is what the layer's function does to its output, `outside` what is done after it.
     """
 
     def __init__(
-        self, inside: Identity, reading: Reading | None, waiting: MutableSet[Call]
+        self,
+        inside: Identity,
+        outside: nn.Module | None,
+        reading: Reading | None,
+        passes: Passes,
     ) -> None:
-        self.inside, self.reading = inside, reading
+        self.inside, self.outside, self.reading = inside, outside, reading
         self.note: Any = None
-        self._waiting = waiting
+        self.number = 0  # of the pass, from 1
+        self._passes = passes
 
     def keep(self, x: Tensor, outputs: Tensor | None) -> Sequence[Tensor]:
         """Let the reading, if there is one, keep what it does of x (..., d)."""
         if self.reading is None:
             return ()
-        recomputing = graph_task() != NO_TASK
+        update = not recomputing()
+        if not update:
+            self._refuse_what_cannot_be_repeated(self.reading)
         flat = None if outputs is None else _widened(_rows(outputs))
-        with category("sketch"), _as_typed(x):
-            kept, self.note = self.reading.keep(_widened(_rows(x)), flat, not recomputing)
-        if not recomputing:
-            self._waiting.add(self)
-        elif any(self.note != other.note for other in self._waiting):
-            raise RuntimeError(
-                f"{self.reading.method}: a layer ran several times before the backward pass that "
-                "recomputes it, so that its projections are unknown; let each backward pass "
-                "follow its forward pass, or don't checkpoint sketched layers"
-            )
+        with category("sketch"), as_typed(x):
+            kept, self.note = self.reading.keep(_widened(_rows(x)), flat, update)
+        if update:
+            self._passes.count += 1
+            self._passes.waiting.add(self)
+        self.number = self._passes.count
         return kept
+
+    def after(self, out: Tensor) -> Tensor:
+        """Return the block's output (..., m) from that of the layer's function, which stays."""
+        return out if self.outside is None else self.outside(out.clone())
 
     def gradient(self, delta: Tensor, kept: Sequence[Tensor]) -> Tensor:
         """Return the reading's weight gradient (m, d) from δ (rows, m)."""
         assert self.reading is not None
-        self._waiting.discard(self)
+        self._passes.waiting.discard(self)
         return self.reading.gradient(_widened(delta), kept, self.note)
 
     def refuse_to_repeat(self) -> None:
@@ -67,6 +80,23 @@ class Call:
             raise RuntimeError(
                 "smooth=8bit: gradients can't be differentiated again (create_graph=True); "
                 "use smooth=keep or smooth=recompute"
+            )
+
+    def _refuse_what_cannot_be_repeated(self, reading: Reading) -> None:
+        """Raise `RuntimeError` where the state isn't that of the pass that is recomputed."""
+        if not reading.moves:
+            return
+        if not self._passes.count:
+            raise RuntimeError(
+                f"{reading.method}: a layer is recomputed that has never run with gradients, so "
+                "that its state would never move (reentrant checkpointing); use "
+                "checkpoint(..., use_reentrant=False)"
+            )
+        if any(call.number != self._passes.count for call in self._passes.waiting):
+            raise RuntimeError(
+                f"{reading.method}: a layer ran several times before the backward pass that "
+                "recomputes it, so that its projections are unknown; let each backward pass "
+                "follow its forward pass, or don't checkpoint sketched layers"
             )
 
 
@@ -100,7 +130,7 @@ class _Layer(torch.autograd.Function):
     ) -> Tensor:
         out, own = call.inside.forward(_linear(x, weight, bias))
         if call.reading is not None and call.reading.looks_ahead:
-            kept = tuple(call.keep(x, out))
+            kept = tuple(call.keep(x, call.after(out)))
         ctx.call, ctx.own = call, len(own)
         ctx.save_for_backward(weight, *own, *kept)
         return out
@@ -113,7 +143,7 @@ class _Layer(torch.autograd.Function):
         weight, *rest = ctx.saved_tensors
         own, kept = rest[: ctx.own], rest[ctx.own :]
         dx = dw = db = None
-        with _as_typed(grad):
+        with as_typed(grad):
             delta = call.inside.delta(grad, own)
             if ctx.needs_input_grad[0]:
                 dx = delta @ weight.to(delta.dtype)
@@ -143,7 +173,7 @@ class _Recomputed(torch.autograd.Function):
         x, weight = x.to(ctx.dtype), weight.to(ctx.dtype)
         bias = None if bias is None else bias.to(ctx.dtype)
         dx = dw = db = None
-        with _as_typed(grad):
+        with as_typed(grad):
             before = F.linear(x, weight, bias)
             delta = ctx.slope(grad, before.to(grad.dtype)).to(ctx.dtype)
             if ctx.needs_input_grad[0]:
@@ -171,9 +201,3 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     dtype = torch.get_autocast_dtype(kind)
     with torch.autocast(kind, enabled=False):
         return F.linear(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
-
-
-def _as_typed(x: Tensor) -> AbstractContextManager[Any]:
-    """Compute in the types at hand, under autocast too."""
-    kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from sketchbench.measure import category
+from sketchbench_tri_sketch.draws import wide
 from sketchbench_tri_sketch.monitor_sketches import (
     Average,
     Projections,
@@ -17,6 +18,7 @@ from sketchbench_tri_sketch.monitor_sketches import (
     stable_rank,
     two_sided,
 )
+from sketchbench_tri_sketch.passes import as_typed, recomputing
 
 TWO_SIDED = ("two_sided_raw", "two_sided_norm")
 
@@ -35,7 +37,8 @@ class SketchWatcher:
 
     A layer is sketched where it is applied with gradients on, in training mode: its input at
     once, its δ when it comes by in the backward pass. Of a layer that is applied several times in
-    a step, the last backward pass counts. A layer that no δ reaches has NaN.
+    a step, the last backward pass counts. A layer that no δ reaches has NaN. A recomputation is
+    looked at where the pass that it repeats wasn't (reentrant checkpointing), and not twice.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class SketchWatcher:
         psi = torch.randn(size, widest, generator=rng)
         scales = torch.randn(len(layers), size, generator=rng)
         with category("sketch"):
-            kind = torch.promote_types(weight.dtype, torch.float32)
+            kind = wide(weight.dtype)
             self._psi = psi.to(weight.device, kind)
             self._weights = _weights(size, scales).to(weight.device, kind)
             self._two_sided = two_sided(size, self._psi)
@@ -66,6 +69,7 @@ class SketchWatcher:
         self._before: dict[int, Tensor] = {}  # Ψg/‖Ψg‖ of the step before
         self._centring: Tensor | None = None  # of the averages that there are
         self._renewed: set[int] = set()
+        self._passed: set[int] = set()  # layers whose input this step has sketched
         self._hooks: list[Any] = []
         self.observe(True)
 
@@ -101,7 +105,7 @@ class SketchWatcher:
 
     def estimates(self) -> Mapping[str, Tensor]:
         """Return each estimate (layers,) of the step whose backward pass has just ended."""
-        with category("sketch"):
+        with category("sketch"), as_typed(self._psi):
             found = self._of_gradients() | self._of_activations()
             found["delta_times_sketch"] = found.pop("delta_norm") * found.pop("input_scale")
         self._begin_step()
@@ -112,22 +116,26 @@ class SketchWatcher:
     def _begin_step(self) -> None:
         self._glimpses.clear()
         self._renewed.clear()
+        self._passed.clear()
 
     def _forward(
         self, place: int, module: nn.Module, inputs: tuple[Any, ...], output: Tensor
     ) -> None:
         if not (module.training and output.requires_grad):
             return
-        with category("sketch"):
-            rows = _rows(inputs[0])
-            sketched = self._sketched(place, rows)
+        if place in self._passed and recomputing():
+            return
+        self._passed.add(place)
+        given = inputs[0].detach()
+        with category("sketch"), as_typed(given):
+            sketched = self._sketched(place, _rows(given))
             if place + 1 == len(self._modules):
                 self._sketched(place + 1, _rows(output))
-        output.register_hook(partial(self._backward, place, rows, sketched))
+        output.register_hook(partial(self._backward, place, given, sketched))
 
-    def _backward(self, place: int, rows: Tensor, inputs: Tensor, delta: Tensor) -> None:
-        with category("sketch"):
-            delta = _rows(delta)
+    def _backward(self, place: int, given: Tensor, inputs: Tensor, delta: Tensor) -> None:
+        with category("sketch"), as_typed(given):
+            rows, delta = _rows(given), _rows(delta)
             fresh = self._projections[self._rows[place]].fresh if self._fresh else None
             self._glimpses[place] = Glimpse(
                 gradient=_first(self._psi, delta.shape[1]) @ delta.mT @ rows,
@@ -258,7 +266,7 @@ def _rows(x: Tensor) -> Tensor:
     rows = x.detach()
     if rows.ndim != 2:
         rows = rows.reshape(-1, x.shape[-1])
-    return rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
+    return rows.to(wide(rows.dtype))
 
 
 def _first(matrix: Tensor, columns: int) -> Tensor:

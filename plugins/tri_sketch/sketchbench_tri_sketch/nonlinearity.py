@@ -59,8 +59,9 @@ class Quantised(Identity):
 
     def forward(self, fresh: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         """Return σ(z) and z in 8 bits."""
+        kept = pack_rows(fresh.reshape(-1, fresh.shape[-1]))  # before σ, which may be in place
         out: Tensor = self._module(fresh)
-        return out, pack_rows(fresh.reshape(-1, fresh.shape[-1]))
+        return out, kept
 
     def delta(self, grad: Tensor, kept: Sequence[Tensor]) -> Tensor:
         """Return the gradient times σ' of the approximate pre-activation."""

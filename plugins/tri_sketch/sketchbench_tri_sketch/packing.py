@@ -8,6 +8,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from sketchbench_tri_sketch.draws import wide
+
 _GATHER = 0x0102040810204080  # times eight bytes of 0 or 1: its top byte has one bit of each
 
 
@@ -29,8 +31,10 @@ def unpack_bits(packed: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
 def pack_rows(values: Tensor) -> tuple[Tensor, Tensor]:
     """Return rows (n, d) in eight bits, and the least value and the step of each row (n, 2).
 
-    Off by half a step at most, a 510th of the row's range, up to rounding.
+    Off by half a step at most, a 510th of the row's range, up to rounding; computed in float32 at
+    least, which is the type of the values and steps.
     """
+    values = values.to(wide(values.dtype))
     least, most = torch.aminmax(values, dim=1, keepdim=True)
     step = ((most - least) / 255).clamp_min(torch.finfo(values.dtype).tiny)
     codes = ((values - least) / step).round_().clamp_(0, 255).to(torch.uint8)

@@ -53,7 +53,7 @@ class Probed(Drawing):
         gradient, found = both[: delta.shape[1]], both[delta.shape[1] :].detach()
         lost = torch.linalg.norm(found - sketch) ** 2 / self.size
         share = lost / norm.clamp_min(torch.finfo(norm.dtype).tiny)
-        self._sum = share if self._sum is None else self._sum + share
+        self._sum = share if self._sum is None else self._sum.to(share) + share
         self._count += 1
         return gradient
 
@@ -67,6 +67,22 @@ class Probed(Drawing):
         """Start the reading anew with another rank; errors of the old one are forgotten."""
         self.reading.resize(rank)
         self._sum, self._count = None, 0
+
+    def redraw(self) -> None:
+        """Let the reading draw other projections, if it draws and may; draw another Θ."""
+        if isinstance(self.reading, Drawing):
+            self.reading.redraw()
+        super().redraw()
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the errors since they were last asked for, besides the seed and the steps."""
+        errors = {"sum": self._sum, "count": self._count}
+        return {**super().get_extra_state(), **errors}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `get_extra_state` returned."""
+        super().set_extra_state(state)
+        self._sum, self._count = state["sum"], state["count"]
 
     def _drawn(self, step: int, rows: int, like: Tensor) -> Tensor:
         return self.normal(rows, self.size, step, like)

@@ -52,6 +52,7 @@ class _Quantised(Drawing):
     def __init__(self, bits: int, stochastic: bool, rng: Generator) -> None:
         super().__init__(rng)
         self.bits, self.stochastic = bits, stochastic
+        self.moves = stochastic
 
     def keep(self, rows: Tensor, outputs: Tensor | None, update: bool) -> tuple[list[Tensor], int]:
         with category("sketch"):

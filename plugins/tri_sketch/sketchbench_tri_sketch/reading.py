@@ -20,6 +20,7 @@ class Reading(nn.Module):
     method: ClassVar[str]  # the recipe's name, for errors
     twice: ClassVar[bool] = False  # what is kept is linear in A: may be differentiated again
     looks_ahead: ClassVar[bool] = False  # `keep` needs the layer's output after its non-linearity
+    moves: bool = True  # what is kept depends on the passes before, not on A alone
 
     @abstractmethod
     def keep(

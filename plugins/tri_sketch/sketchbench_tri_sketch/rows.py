@@ -88,8 +88,9 @@ class _Sampled(Drawing):
 
     def _chosen(self, shares: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
         """Return the numbers (k,) of rows and their weights (k,), by uniform numbers (k,)."""
-        chosen = _position(shares.cumsum(0), drawn)
-        return chosen, 1 / (self.size * shares[chosen])
+        cumulative = shares.cumsum(0)
+        chosen = _position(cumulative, drawn * cumulative[-1])
+        return chosen, 1 / (self.size * _positive(shares[chosen]))
 
 
 class _Winners(_Sampled):
@@ -104,12 +105,12 @@ class _Winners(_Sampled):
         above = torch.cat(
             [shares.new_zeros(1), ordered.cumsum(0)]
         )  # above[c]: share of the first c
-        rest = (1 - above[:size]).clamp_min(0)
+        rest = (above[-1] - above[:size]).clamp_min(0)
         winners = (rest / (size - slots)).argmin(0, keepdim=True)  # c, as a tensor
         left = rest[winners]
         places = _position(above[1:], above[winners] + drawn * left).maximum(winners)
         places = torch.where(slots < winners, slots, places)
-        draws = (size - winners) * ordered[places].clamp_min(torch.finfo(shares.dtype).tiny)
+        draws = (size - winners) * _positive(ordered[places])
         return order[places], torch.where(slots < winners, 1.0, left / draws)
 
 
@@ -122,5 +123,10 @@ def probabilities(rows: Tensor) -> Tensor:
 
 
 def _position(cumulative: Tensor, values: Tensor) -> Tensor:
-    """Return the first place in `cumulative` (n,) that is above each value."""
-    return torch.searchsorted(cumulative, values, right=True).clamp_max(len(cumulative) - 1)
+    """Return the first place in `cumulative` (n,) that is above each value, or reaches its end."""
+    last = torch.searchsorted(cumulative, cumulative[-1:])  # what follows has no share
+    return torch.searchsorted(cumulative, values, right=True).minimum(last)
+
+
+def _positive(shares: Tensor) -> Tensor:
+    return shares.clamp_min(torch.finfo(shares.dtype).tiny)

@@ -52,9 +52,10 @@ def index_type(width: int) -> torch.dtype:
 
 
 class _Largest(Reading):
-    """Values (n, c) in A's type and positions (n, c)."""
+    """Values (n, c), in float32 where the model is narrower, and positions (n, c)."""
 
     method = "top-k"
+    moves = False
 
     def __init__(self, entries: int) -> None:
         super().__init__()

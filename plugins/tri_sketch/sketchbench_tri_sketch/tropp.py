@@ -38,6 +38,7 @@ class Tropp(Drawing):
         super().__init__(rng)
         self.size, self.core_size = size, core_size
         self.fresh, self.corrected = fresh, corrected
+        self.moves = fresh or decay > 0
         self.oversampled = core_size > size
         self.inputs, self.outputs, self.core = EMA(decay), EMA(decay), EMA(decay)  # X, Y, Z
 
@@ -52,8 +53,8 @@ class Tropp(Drawing):
             a = rows.to(wide(rows.dtype))
             step = self.turn(update) if self.fresh else 0
             left, right = self._drawn(self.size, step, RANGE, a.shape, a)
+            y = self.outputs.averaged(a @ right, update)  # first: it refuses a larger batch
             x = self.inputs.averaged(left.mT @ a, update)
-            y = self.outputs.averaged(a @ right, update)
             up, down = self._drawn(self.core_size, step, CORE, a.shape, a)
             z = self.core.averaged(up.mT @ a @ down, update)
         mass = self.core.mass if self.corrected else 1.0

@@ -54,6 +54,7 @@ class _Unbiased(Drawing):
     def __init__(self, k: int, fresh: bool, distribution: Distribution, rng: Generator) -> None:
         super().__init__(rng)
         self.k, self._fresh, self._distribution = k, fresh, distribution
+        self.moves = fresh
 
     def keep(
         self, rows: Tensor, outputs: Tensor | None, update: bool

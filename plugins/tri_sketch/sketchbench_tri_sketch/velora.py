@@ -55,8 +55,8 @@ class _SubTokens(Reading):
             a = rows.to(wide(rows.dtype))
             missing = self.groups * self.length - a.shape[1]
             parts = F.pad(a, (0, missing)).view(len(a), self.groups, self.length)
-            vector = self._first(parts) if self.vector is None else self.vector.to(a.dtype)
-            if self.vector is None and update:
+            vector = self._first(parts) if self.vector is None else self.vector.to(a)
+            if update:  # the first one, or a loaded one, which is where it was saved
                 self.vector = vector
             return [parts @ vector, vector], a.shape[1]
 

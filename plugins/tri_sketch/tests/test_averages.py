@@ -3,6 +3,7 @@
 import pytest
 import torch
 from sketchbench_tri_sketch import EMAFull, MeanActivation
+from sketchbench_tri_sketch.ema import EMA
 from sketchbench_tri_sketch.probe import reconstruction
 from torch import Generator
 
@@ -92,3 +93,12 @@ def test_the_mean_activation_is_exact_for_equal_rows():
     batch = normal(1, 7).expand(6, 7)
     reading = MeanActivation().reading(7, 4, 6, rng())
     torch.testing.assert_close(reconstruction(reading, batch), batch.clone())
+
+
+@pytest.mark.parametrize("update", [True, False])
+def test_a_loaded_sum_moves_to_the_batch(update):
+    saved, average = EMA(0.9), EMA(0.9)
+    saved.averaged(torch.ones(4, 3, dtype=torch.float64), update=True)
+    average.load_state_dict(saved.state_dict())
+    total = average.averaged(torch.empty(4, 3, device="meta"), update)
+    assert (total.device.type, total.dtype) == ("meta", torch.float32)

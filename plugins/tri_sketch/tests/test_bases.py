@@ -94,3 +94,27 @@ def test_the_oracle_survives_what_has_diverged():
 def test_dead_units_give_no_nan():
     for recipe in (RandBasis(), RandBasis(projections="fixed"), SVDOracle()):
         assert not reconstruction(reading_of(recipe), torch.zeros(8, 6)).any()
+
+
+def test_another_seed_is_another_fixed_basis():
+    reading = reading_of(RandBasis(rank=1, projections="fixed"))
+    before, other = reading.basis, reading_of(RandBasis(rank=1, projections="fixed"))
+    reading.redraw()
+    assert not torch.allclose(reading.basis, before)
+    other.load_state_dict(reading.state_dict())
+    assert torch.equal(other.basis, reading.basis)
+
+
+@pytest.mark.parametrize("width", [4, 64])
+def test_a_fixed_basis_counts_in_the_break_even(width):
+    recipe = RandBasis(rank=2, projections="fixed")
+    reading, least = recipe.reading(width, 4, 8, rng()), recipe.break_even(width)
+    if width < recipe.k:
+        assert least is None
+        return
+
+    def saved(rows):
+        kept, _ = reading.keep(torch.zeros(rows, width), None, update=True)
+        return 4 * rows * width - sum(map(torch.Tensor.nelement, kept)) * 4 - rows * width / 8
+
+    assert saved(least) > 0 >= saved(least - 1)

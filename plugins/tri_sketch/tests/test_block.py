@@ -128,6 +128,17 @@ def test_what_looks_ahead_sees_the_outputs():
     assert torch.equal(model[1].reading.outputs, hidden)
 
 
+@pytest.mark.parametrize("smooth", ["keep", "8bit"])
+@pytest.mark.parametrize("act", [*ACTIVATIONS[1:], lambda: nn.SiLU(inplace=True)])
+def test_what_looks_ahead_sees_the_outputs_of_smooth_functions(act, smooth):
+    model = whole(perceptron(act), smooth, looks_ahead=True)
+    x = batch(5, 8)
+    hidden = model[:3](x)
+    assert torch.equal(model[1].reading.outputs, hidden)
+    exact = perceptron(act)[:3]
+    torch.testing.assert_close(hidden, exact(x))
+
+
 def test_names_and_parameters_stay():
     exact = perceptron()
     net = Unbiased().build(exact, 5, Generator().manual_seed(0)).model
@@ -237,5 +248,5 @@ def test_a_forward_pass_without_a_backward_pass_is_forgotten():
     out = weakref.ref(net(batch(5, 8)))
     gc.collect()
     assert out() is None
-    assert not any(len(net[i]._waiting) for i in (1, 3, 5))
+    assert not any(len(net[i]._passes.waiting) for i in (1, 3, 5))
     checkpoint(net, batch(5, 8), use_reentrant=False).sum().backward()

@@ -264,3 +264,10 @@ def test_a_reading_without_a_rank_refuses_another():
 def test_what_cannot_adapt_is_refused(fields, match):
     with pytest.raises(ValidationError, match=match):
         TriSketch(adapt="error", **fields)
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_an_error_that_is_not_finite_is_above_every_bound(odd):
+    rule = ByError(ranks(), low=0.1, high=0.5)
+    assert decided(rule, [1.0], [Ranked(odd), Ranked(odd), Ranked(0.05)]) == [7]
+    assert decided(rule, [1.0], [Ranked(0.3), Ranked(0.3), Ranked(odd)]) == [7]

@@ -60,3 +60,11 @@ def test_only_the_known_ones_go_into_a_block():
     assert not is_nonlinearity(nn.LeakyReLU())
     assert not is_nonlinearity(nn.Dropout())
     assert not is_nonlinearity(None)
+
+
+def test_eight_bits_are_of_the_pre_activation_where_the_module_works_in_place():
+    z = normal(7, 11)
+    out, kept = Quantised(nn.SiLU(inplace=True)).forward(z.clone())
+    truth, expected = Quantised(nn.SiLU()).forward(z.clone())
+    assert torch.equal(out, truth)
+    assert all(torch.equal(a, b) for a, b in zip(kept, expected, strict=True))

@@ -45,3 +45,13 @@ def test_rows_in_eight_bits_are_off_by_half_a_step(dtype):
 def test_rows_of_one_value_come_back_as_they_are():
     rows = torch.tensor([[0.0, 0.0], [2.5, 2.5], [-1e30, -1e30]])
     assert torch.equal(unpack_rows(*pack_rows(rows)), rows)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_rows_in_eight_bits_are_off_by_half_a_step(dtype):
+    rows = (100 + normal(50, 33)).to(dtype)
+    found = unpack_rows(*pack_rows(rows))
+    steps = (rows.float().amax(1) - rows.float().amin(1)) / 255
+    rounding = 8 * torch.finfo(torch.float32).eps * rows.float().abs().amax(1)
+    assert found.dtype == torch.float32
+    assert ((found - rows.float()).abs().amax(1) <= steps / 2 + rounding).all()

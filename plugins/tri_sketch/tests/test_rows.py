@@ -115,3 +115,24 @@ def test_it_keeps_as_many_rows_as_columns_of_a_sketch():
     kept, _ = reading_of(CRS(rank=2)).keep(normal(40, 3).float(), None, update=True)
     assert [tuple(each.shape) for each in kept] == [(5, 3), (5,), (5,)]
     assert sum(each.nbytes for each in kept) == 4 * 5 * 3 + 8 * 5
+
+
+def rounded_down(width=3):
+    """Return rows, the last of them zero, whose shares add up to less than the last uniform."""
+    for seed in range(100):
+        matrix = normal(1000, width, seed=seed).float()
+        matrix[-1] = 0
+        if probabilities(matrix).cumsum(0)[-1] < LAST:
+            return matrix
+    raise AssertionError("expected one of a hundred sums to be rounded down")
+
+
+LAST = 1 - 2**-24  # the greatest uniform number in float32
+
+
+@pytest.mark.parametrize("recipe", [CRS(rank=1), WTACRS(rank=1)], ids=lambda recipe: recipe.name)
+def test_a_row_of_zeros_is_never_drawn(recipe):
+    matrix = rounded_down()
+    chosen, weights = reading_of(recipe)._chosen(probabilities(matrix), torch.tensor([LAST] * 3))
+    assert matrix[chosen].any(dim=1).all()
+    assert (weights < 2**24).all()

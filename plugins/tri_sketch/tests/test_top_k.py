@@ -63,3 +63,12 @@ def test_it_claims_to_save_memory_only_where_it_does():
 def test_a_share_of_nothing_is_refused():
     with pytest.raises(ValidationError, match="fraction"):
         TopK(fraction=0.0)
+
+
+def test_values_of_a_narrower_model_are_kept_in_float32():
+    model = torch.nn.Sequential(torch.nn.Linear(20, 4)).bfloat16()
+    net, seen = TopK(count=5).build(model, 8, Generator()).model, []
+    keep = net[0].reading.keep
+    net[0].reading.keep = lambda *args: seen.append(keep(*args)) or seen[-1]
+    net(normal(8, 20).bfloat16()).sum().backward()
+    assert seen[0][0][0].dtype == torch.float32

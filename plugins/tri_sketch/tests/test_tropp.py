@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from sketchbench_tri_sketch import TriSketch
 from sketchbench_tri_sketch.ema import EMA
-from sketchbench_tri_sketch.probe import reconstruction
+from sketchbench_tri_sketch.probe import Probed, reconstruction
 from sketchbench_tri_sketch.triangular import least_squares
 from sketchbench_tri_sketch.tropp import Tropp
 from torch import Generator, nn
@@ -243,3 +243,27 @@ def test_the_bound_is_not_missed_without_a_warning():
 def test_what_cannot_be_built_is_refused(fields, match):
     with pytest.raises(ValidationError, match=match):
         TriSketch(**fields)
+
+
+def test_a_batch_that_is_refused_changes_no_sketch():
+    reading = Tropp(3, 7, rng(), decay=0.9)
+    reading.keep(normal(8, 6), None, update=True)
+    before = [sketch.total for sketch in (reading.inputs, reading.outputs, reading.core)]
+    with pytest.raises(ValueError, match="an EMA of batches of 8 rows can't take one of 9"):
+        reading.keep(normal(9, 6), None, update=True)
+    after = [sketch.total for sketch in (reading.inputs, reading.outputs, reading.core)]
+    assert all(a is b for a, b in zip(after, before, strict=True))
+    assert reading.inputs.steps == reading.core.steps == 1
+
+
+def test_a_probe_lets_its_reading_draw_anew_or_refuse():
+    fresh, held = (Probed(Tropp(3, 7, rng(), decay=d), 2, rng(1)) for d in (0.0, 0.9))
+    seeds = fresh.seed, fresh.reading.seed
+    fresh.redraw()
+    assert fresh.seed != seeds[0]
+    assert fresh.reading.seed != seeds[1]
+    held.keep(normal(8, 6), None, update=True)
+    seeds = held.seed, held.reading.seed
+    with pytest.raises(RuntimeError, match="an EMA over 1 steps lives on its projections"):
+        held.redraw()
+    assert (held.seed, held.reading.seed) == seeds

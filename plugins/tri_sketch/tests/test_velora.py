@@ -68,3 +68,13 @@ def test_it_keeps_a_number_a_sub_token():
     kept, _ = reading.keep(normal(8, 12).float(), None, update=True)
     assert [tuple(each.shape) for each in kept] == [(8, 3), (4,)]
     assert kept[1] is reading.vector
+
+
+def test_a_loaded_vector_moves_to_the_batch():
+    reading, other = reading_of(3), reading_of(3)
+    reconstruction(reading, normal(8, 12))
+    other.load_state_dict(reading.state_dict())
+    kept, _ = other.keep(torch.empty(8, 12, device="meta"), None, update=True)
+    assert {each.device.type for each in [*kept, other.vector]} == {"meta"}
+    assert kept[1] is other.vector
+    assert other.vector.dtype == torch.float32

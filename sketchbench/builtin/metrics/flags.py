@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 MEMORY = 50  # steps of a running median; our choice
-FEWEST = 5  # steps before a running median is compared with; our choice
+FEWEST = 5  # finite values before a running median is compared with; our choice
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,17 @@ def _exploding(estimate: Tensor, losses: Tensor, rules: Rules) -> Tensor:
 
 
 def _running_median(estimate: Tensor) -> Tensor:
-    """Return the median (steps, layers) of MEMORY earlier steps; NaN of fewer than FEWEST."""
+    """Return the median (steps, layers) of the finite values in MEMORY earlier steps.
+
+    NaN of fewer than FEWEST such values.
+    """
+    finite = estimate.isfinite()
+    values = estimate.where(finite, math.nan)
     medians = torch.full_like(estimate, math.nan)
     for step in range(FEWEST, len(estimate)):
-        medians[step] = estimate[max(0, step - MEMORY) : step].nanmedian(dim=0).values
+        window = slice(max(0, step - MEMORY), step)
+        enough = finite[window].sum(dim=0) >= FEWEST
+        medians[step] = values[window].nanmedian(dim=0).values.where(enough, math.nan)
     return medians
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from sketchbench import Approximation, GradientSample, Score, Spectra
+from sketchbench import Approximation, GradientSample, Missing, Score, Spectra
 
 
 class GradientCosine(Score):
@@ -135,7 +135,15 @@ def _square(vector: Tensor) -> float:
 
 
 def _relative(value: float, outcome: GradientSample) -> float:
-    return value / _square(outcome.exact) if value != 0 else 0.0
+    """Return value / ‖mean g‖²; 0 for 0 / 0. Raises `Missing` where there is no such number."""
+    square = _square(outcome.exact)
+    if not (math.isfinite(value) and math.isfinite(square)):
+        raise Missing("the gradients aren't all finite")
+    if value == 0:
+        return 0.0
+    if square == 0 or not math.isfinite(value / square):
+        raise Missing(f"relative to the mean exact gradient, whose squared norm is {square:g}")
+    return value / square
 
 
 def _perplexity(values: Tensor) -> float:

@@ -89,10 +89,12 @@ class _Flagging(_OfEstimate):
 
 
 class DetectionDelay(_Flagging):
-    """Steps from the onset of a fault to the first flag of its kind, at any layer.
+    """Steps from the onset of a fault to the first alarm of its kind, at any layer.
 
-    A spike of the learning rate shows as exploding. A fault that is never flagged counts as flagged
-    at the step that would have been observed next. Missing in healthy training.
+    An alarm is a flag at a layer that wasn't flagged at the step observed before: one that stands
+    counts once, when it is raised, and detects nothing if that was before the onset. A spike of the
+    learning rate shows as exploding. A fault without an alarm counts as flagged at the step that
+    would have been observed next. Missing in healthy training.
     """
 
     name = "detection_delay"
@@ -103,8 +105,8 @@ class DetectionDelay(_Flagging):
         """Return the delay; see `sketchbench.builtin.metrics.flags` for the rules."""
         if outcome.fault is None or outcome.onset is None:
             raise Missing("nothing went wrong: the training is healthy")
-        raised = self.raised(outcome)[SHOWS_AS[outcome.fault]].any(dim=1)
-        late = outcome.at[raised & (outcome.at >= outcome.onset)]
+        alarms = _alarms(self.raised(outcome)[SHOWS_AS[outcome.fault]]).any(dim=1)
+        late = outcome.at[alarms & (outcome.at >= outcome.onset)]
         never = outcome.at[-1] + _stride(outcome.at)
         return float((late[0] if len(late) else never) - outcome.onset)
 
@@ -112,7 +114,9 @@ class DetectionDelay(_Flagging):
 class FalseAlarms(_Flagging):
     """Alarms an epoch of healthy training: steps at which a layer is flagged that wasn't before.
 
-    Flags of every kind. Steps before a fault's onset are healthy, too; missing where none is.
+    Flags of every kind. An alarm that stands counts once, and once more in each further epoch that
+    it stands into: one that stands throughout makes 1 an epoch. Steps before a fault's onset are
+    healthy, too; missing where none is.
     """
 
     name = "false_alarms"
@@ -126,11 +130,10 @@ class FalseAlarms(_Flagging):
             healthy = outcome.at < outcome.onset
         if not healthy.any():
             raise Missing("no step is healthy: the fault is there from the first one on")
-        kinds = torch.stack(list(self.raised(outcome).values()))[:, healthy]
-        new = kinds.clone()
-        new[:, 1:] &= ~kinds[:, :-1]
+        kinds = torch.cat(list(self.raised(outcome).values()), dim=1)[healthy]
+        alarms = _alarms(kinds, outcome.at[healthy] // outcome.steps_per_epoch).any(dim=1)
         epochs = int(healthy.sum()) * _stride(outcome.at) / outcome.steps_per_epoch
-        return float(new.any(dim=2).any(dim=0).sum()) / epochs
+        return float(alarms.sum()) / epochs
 
 
 def ranks(values: Tensor) -> Tensor:
@@ -154,6 +157,16 @@ def _correlation(estimate: Tensor, truth: Tensor, of: Callable[[Tensor], Tensor]
     if not found:
         raise Missing("no layer has three steps at which the estimate varies and is finite")
     return torch.stack(found).quantile(0.5).item()
+
+
+def _alarms(flagged: Tensor, epoch: Tensor | None = None) -> Tensor:
+    """Return where flags (steps, columns) are raised; with epochs (steps,), in each one anew."""
+    standing = flagged[:-1]
+    if epoch is not None:
+        standing = standing & (epoch[1:] == epoch[:-1])[:, None]
+    alarms = flagged.clone()
+    alarms[1:] &= ~standing
+    return alarms
 
 
 def _stride(at: Tensor) -> int:

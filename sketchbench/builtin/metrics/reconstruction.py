@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from sketchbench import Derived, Field, Measured, Missing, Reconstructed, Score
@@ -27,7 +28,12 @@ class TailRatio(Score):
     )
 
     def __call__(self, outcome: Reconstructed) -> float:
-        """Return the ratio, in double precision."""
+        """Return the ratio, in double precision.
+
+        Raises `Missing` where the matrix has no tail, or an error isn't finite.
+        """
+        if not outcome.tail > 0:
+            raise Missing(f"relative to the matrix's tail, which is {outcome.tail:g}")
         errors = outcome.errors.double()
         match self.over:
             case "rms":
@@ -36,7 +42,10 @@ class TailRatio(Score):
                 error = errors.quantile(0.5)
             case "max":
                 error = errors.max()
-        return error.item() / outcome.tail
+        ratio: float = error.item() / outcome.tail
+        if not math.isfinite(ratio):
+            raise Missing(f"the error of the reconstruction is {error.item():g}")
+        return ratio
 
 
 class ReconstructionError(Score):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sketchbench import Diverged, Event, Field, Run, Score, Skip
+from sketchbench import Diverged, Event, Field, Missing, Run, Score, Skip
 from sketchbench.autodiff import Plain, linear_layers, seeded
 from sketchbench.builtin.workloads.loop import Training, evaluating
 
@@ -37,9 +37,11 @@ class Incoherence(Score):
     margin = 0.01
 
     def __call__(self, outcome: Distances) -> float:
-        """Return the median of all finite distances; nan where there are none."""
+        """Return the median of all finite distances; raise `Missing` where there are none."""
         found = outcome.relative[outcome.relative.isfinite()]
-        return found.quantile(0.5).item() if len(found) else math.nan
+        if not len(found):
+            raise Missing("no distance is finite: every layer's inputs are 0 or not finite")
+        return found.quantile(0.5).item()
 
 
 class Coherence(Training):

@@ -58,7 +58,12 @@ class GradientQuality(Training):
         description="The sketch under test; null compares exact gradients with themselves."
     )
     steps: int | None = Field(
-        None, ge=0, description="Training steps before measuring; null takes all of `epochs`."
+        None,
+        ge=0,
+        description=(
+            "Training steps before measuring; null takes all of `epochs`. Beyond them, schedule "
+            "`cosine` stays at its last rate."
+        ),
     )
     train_with: Form = Field(
         "exact", description="Which gradient trains the model before it is frozen."

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 import torch
 from pydantic import model_validator
+from torch._subclasses.fake_tensor import FakeTensor
 
 from sketchbench import Event, Field, Missing, Monitor, Predictions, Run, Split, Trace
 from sketchbench.autodiff import Plain, linear_layers, seeded
@@ -23,9 +25,10 @@ class Monitored(Training):
     """Train exactly while a monitor watches; judge what it says by the exact gradient norms.
 
     Region `step` is forward, backward, the monitor's reading and the update of one batch; without
-    a monitor it is what its overhead is measured against. Exact norms are computed outside, with
-    and without a monitor, so that caches are left alike. A monitor with a period of n observes the
-    first of every n steps.
+    a monitor it is what its overhead is measured against. Exact norms, of the gradients before the
+    update, are computed outside unless it overwrites them (`_Truth`; an event says so), with and
+    without a monitor, so that caches are left alike. A monitor with a period of n observes the
+    first of every n steps. A layer without a gradient has the norm NaN.
 
     Conditions: in `vanishing` and `exploding` runs the weights of all linear layers are scaled
     before the first step, the fault's onset; in a `spike` the learning rate is `spike_factor`
@@ -80,7 +83,9 @@ class Monitored(Training):
         rates = [group["lr"] for group in optimizer.param_groups]
         shuffle, augment = run.rng("shuffle"), run.rng("augment")
         batches, plain = self.batches(targets, shuffle), Plain(model)
-        steps, step, said = len(batches), 0, _Said(watcher.layers or linear_layers(model, "all"))
+        layers = watcher.layers or linear_layers(model, "all")
+        truth = _Truth([model.get_parameter(f"{name}.weight") for name in layers])
+        steps, step, said = len(batches), 0, _Said(layers)
 
         with seeded(run.rng("noise")):
             for epoch in range(1, self.epochs + 1):
@@ -100,8 +105,9 @@ class Monitored(Training):
                         optimizer.zero_grad(set_to_none=True)
                         loss = plain.accumulate(inputs, wanted, self.task.loss)
                         estimates = watcher.estimates() if observed else {}
+                        truth.hold(step)
                         optimizer.step()
-                    said.add(step, model, loss, estimates if observed else None)
+                    said.add(step, truth.read(step), loss, estimates if observed else None)
                     step += 1
                 last = said.last(steps)
                 if last is not None:
@@ -113,6 +119,8 @@ class Monitored(Training):
                 run.deliver("epoch", Event("epoch", details), at=epoch)
                 run.deliver("test", partial(self._predict, model, test), at=epoch)
         watcher.close()
+        if truth.since is not None:
+            run.deliver("epoch", Event("overwritten", {"step": truth.since}))
         trace = partial(said.trace, self._fault(steps), steps, watcher.held())
         run.deliver("trace", trace if self.monitor else Missing("nothing watches"))
 
@@ -169,6 +177,67 @@ class _Nobody:
         pass
 
 
+class _Truth:
+    """The exact gradient norms of each step, of the gradients as they were before the update.
+
+    They are read after it, outside the timed region, as long as it leaves the gradients alone,
+    which nearly every optimizer does. Some don't: SGD with `nesterov` and `foreach`, the default on
+    CUDA, adds momentum to them in place. Those are read before the update, in the region: a price
+    of the exact norms that the run without a monitor pays, too. To find out, the first step, of
+    the warm-up that isn't counted, is read on both sides. Later, versions tell: an optimizer that
+    begins then has no norms for that step. A first write through `.data`, then, isn't seen.
+    """
+
+    def __init__(self, weights: Sequence[Tensor]) -> None:
+        self.since: int | None = None  # the first step whose update overwrote a gradient
+        self._weights = weights
+        self._grads: list[Tensor | None] = []  # of the step between `hold` and `read`
+        self._versions: list[int] = []
+        self._early: Tensor | None = None
+
+    def hold(self, step: int) -> None:
+        """Note the gradients before the update; read them where that can't wait."""
+        self._grads = [weight.grad for weight in self._weights]
+        self._versions = [_version(grad) for grad in self._grads]
+        self._early = self._norms() if step == 0 or self.since is not None else None
+
+    def read(self, step: int) -> tuple[Tensor, list[bool]]:
+        """Return the norms (layers,), and of which layers there is none: theirs are NaN."""
+        if self._early is not None:
+            norms = self._early
+            if self.since is None and _differ(norms, self._norms()):
+                self.since = step
+        else:
+            old = zip(self._grads, self._versions, strict=True)
+            kept = [grad if _version(grad) == version else None for grad, version in old]
+            if any(grad is not same for grad, same in zip(self._grads, kept, strict=True)):
+                self.since, self._grads = step, kept
+            norms = self._norms()
+        absent = [grad is None for grad in self._grads]
+        self._grads, self._early = [], None
+        return norms, absent
+
+    def _norms(self) -> Tensor:
+        norms = [
+            weight.new_full((), math.nan, dtype=torch.float64)
+            if grad is None
+            else torch.linalg.vector_norm(grad, dtype=torch.float64)
+            for weight, grad in zip(self._weights, self._grads, strict=True)
+        ]
+        return torch.stack(norms)
+
+
+def _version(grad: Tensor | None) -> int:
+    return -1 if grad is None else grad._version
+
+
+def _differ(before: Tensor, after: Tensor) -> bool:
+    """Whether norms aren't the same to the bit; those of a prediction, without values, are."""
+    if isinstance(before, FakeTensor):
+        return False
+    return not torch.equal(before.nan_to_num(nan=-1.0), after.nan_to_num(nan=-1.0))
+
+
 class _Said:
     """What was said of each step, and what is true of it."""
 
@@ -176,25 +245,32 @@ class _Said:
         self.layers = layers
         self.losses: list[Tensor] = []  # of every step
         self._norms: list[Tensor] = []
+        self._absent: list[list[bool]] = []  # norms that there are none of
         self._estimates: dict[int, Mapping[str, Tensor]] = {}  # of the steps observed
 
     def add(
-        self, step: int, model: nn.Module, loss: Tensor, estimates: Mapping[str, Tensor] | None
+        self,
+        step: int,
+        truth: tuple[Tensor, list[bool]],
+        loss: Tensor,
+        estimates: Mapping[str, Tensor] | None,
     ) -> None:
         """Note a step, with its estimates if it was observed."""
-        weights = [model.get_submodule(name).weight for name in self.layers]
-        norms = torch.stack(
-            [torch.linalg.vector_norm(w.grad, dtype=torch.float64) for w in weights]
-        )
+        norms, absent = truth
         self.losses.append(loss)
         self._norms.append(norms)
+        self._absent.append(absent)
         if estimates is not None:
             self._estimates[step] = estimates
 
     def last(self, steps: int) -> int | None:
-        """Return the first step, of the last `steps`, that isn't finite, and forget those after."""
+        """Return the first step, of the last `steps`, that isn't finite, and forget those after.
+
+        Gradients that are absent are no reason.
+        """
         losses, norms = torch.stack(self.losses[-steps:]), torch.stack(self._norms[-steps:])
-        finite = losses.isfinite() & norms.isfinite().all(dim=1)
+        absent = torch.tensor(self._absent[-steps:], device=norms.device)
+        finite = losses.isfinite() & (norms.isfinite() | absent).all(dim=1)
         if bool(finite.all()):
             return None
         last = len(self.losses) - steps + int(finite.int().argmin())

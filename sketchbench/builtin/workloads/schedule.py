@@ -25,8 +25,10 @@ def factor(
     The first `warmup` steps rise linearly, (step + 1) / warmup. Then: `constant` stays at 1,
     `step` multiplies by `decay` at each step of `drops`, `cosine` falls from 1 to almost 0 over
     the steps that remain [Loshchilov Hutter 2017, eq. 5, without restarts], `spike` multiplies by
-    `height` during the steps of `spike`.
+    `height` during the steps of `spike`. From `total` on, `cosine` stays at its last factor.
     """
+    if schedule == "cosine":
+        step = min(step, total - 1)
     if step < warmup:
         return (step + 1) / warmup
     if schedule == "step":

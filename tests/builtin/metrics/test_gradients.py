@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from sketchbench import Approximation, GradientSample, Spectra
+from sketchbench import Approximation, GradientSample, Missing, Spectra
 from sketchbench.builtin import (
     Cosine,
     EffectiveRank,
@@ -56,6 +56,24 @@ def test_variance_and_mean_error_are_relative_to_the_mean_gradient():
 def test_nothing_differs_from_nothing():
     found = sample([0.0], [0.0], variances=(0.0, 0.0, 0.0))
     assert GradientBias()(found) == GradientVariance()(found) == MeanGradientError()(found) == 0
+
+
+@pytest.mark.parametrize("score", [GradientBias(), GradientVariance(), MeanGradientError()])
+@pytest.mark.parametrize(
+    ("sketched", "exact", "variance", "told"),
+    [
+        (1.0, 0.0, 2.0, "mean exact gradient, whose squared norm is 0"),
+        (1e9, 1e-160, 1e18, "whose squared norm is 9.9.*e-321"),  # no quotient is finite
+        (math.nan, 1.0, math.nan, "aren't all finite"),
+        (1.0, math.inf, 1.0, "aren't all finite"),
+        (0.0, math.nan, 0.0, "aren't all finite"),
+    ],
+)
+def test_what_has_no_relative_size_is_missing(score, sketched, exact, variance, told):
+    tensors = (torch.tensor([each], dtype=torch.double) for each in (sketched, exact))
+    outcome = GradientSample(torch.ones(2), *tensors, variance, 1.0, 0.0)
+    with pytest.raises(Missing, match=told):
+        score(outcome)
 
 
 def test_the_cosine_of_two_tensors():

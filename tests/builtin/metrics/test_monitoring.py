@@ -115,6 +115,14 @@ def test_a_jump_over_the_running_median_explodes():
     assert found.nonzero().tolist() == [[20, 1]]
 
 
+def test_a_running_median_needs_finite_values_not_steps():
+    estimate = torch.ones(STEPS, 2).double()
+    estimate[:20, 0], estimate[:20, 1] = math.nan, -math.inf
+    estimate[[22, 26]] = 100  # after two values, and after six
+    found = raised(estimate, above_median=5.0)["exploding"]
+    assert found[20:].nonzero().tolist() == [[6, 0], [6, 1]]
+
+
 def test_what_is_large_from_the_start_shows_against_a_ceiling_only():
     estimate = torch.full((STEPS, 2), 1e6).double()
     assert not raised(estimate)["exploding"].any()
@@ -160,6 +168,24 @@ def test_flags_before_the_onset_and_of_another_kind_detect_nothing():
     assert DetectionDelay()(spiked(23, fault="vanishing", onset=20)) == 20
 
 
+def test_an_alarm_that_stands_at_the_onset_detects_nothing_until_it_is_raised_anew():
+    standing = torch.ones(STEPS, 2).double()
+    standing[15:, 0] = 100
+    delay = DetectionDelay(above=50.0, above_median=None)
+    fault = {"fault": "spike", "onset": 20}
+    assert delay(trace({"norm": standing}, **fault)) == 20
+    standing[23, 0] = 1
+    assert delay(trace({"norm": standing}, **fault)) == 4
+    standing[22, 1] = 100  # another layer's
+    assert delay(trace({"norm": standing}, **fault)) == 2
+
+
+def test_an_alarm_at_the_onset_itself_has_no_delay():
+    assert DetectionDelay()(spiked(20, fault="spike", onset=20)) == 0
+    estimate = torch.full((STEPS, 2), 1e-3).double()
+    assert DetectionDelay()(trace({"norm": estimate}, fault="vanishing", onset=0)) == 0
+
+
 def test_a_healthy_training_has_no_delay():
     with pytest.raises(Missing, match="healthy"):
         DetectionDelay()(trace())
@@ -171,6 +197,14 @@ def test_alarms_are_counted_when_they_are_raised():
     assert FalseAlarms()(trace({"norm": estimate})) == 2 / 4
     assert FalseAlarms()(trace({"norm": estimate}, fault="spike", onset=20)) == 1 / 2
     assert FalseAlarms()(trace({"norm": estimate}, every=2)) == 2 / 8
+
+
+def test_an_alarm_that_stands_is_one_in_every_epoch():
+    estimate = torch.full((STEPS, 2), 100.0).double()
+    assert FalseAlarms(above=50.0)(trace({"norm": estimate})) == 1
+    assert FalseAlarms(above=50.0)(trace({"norm": estimate}, every=2)) == 1
+    estimate[:5], estimate[25:] = 1, 1  # from one epoch into the third of four
+    assert FalseAlarms(above=50.0)(trace({"norm": estimate})) == 3 / 4
 
 
 def test_a_fault_from_the_first_step_on_leaves_nothing_healthy():

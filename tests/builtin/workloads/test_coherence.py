@@ -4,6 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from sketchbench import Missing
 from sketchbench.builtin import MLP, Coherence, Digits, HybridCNN, Incoherence, Shifted, Train
 from sketchbench.builtin.workloads.coherence import Distances
 from sketchbench.run import Run, Wanted
@@ -124,7 +125,11 @@ def test_a_shift_is_seen_by_the_batch_and_not_by_frozen_weights(followed):
 def test_incoherence_is_the_median_of_what_is_finite():
     found = torch.tensor([[0.1, math.nan], [0.5, 0.3]])
     assert Incoherence()(Distances(("a", "b"), found)) == pytest.approx(0.3)
-    assert math.isnan(Incoherence()(Distances(("a",), torch.tensor([[math.nan]]))))
+
+
+def test_incoherence_of_nothing_finite_is_missing():
+    with pytest.raises(Missing, match="no distance is finite"):
+        Incoherence()(Distances(("a",), torch.tensor([[math.nan]])))
 
 
 def test_it_is_scored_as_a_curve(sgd):

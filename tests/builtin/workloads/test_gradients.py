@@ -239,6 +239,20 @@ def test_a_sketch_sees_each_batch_once(quality, fields, calls):
     assert [layer.calls for layer in BUILT[0].values()] == [calls]
 
 
+def test_steps_beyond_the_epochs_keep_the_last_rate_of_cosine(quality, monkeypatch):
+    """Truth: 4 steps an epoch; the last of 4 has half of 1 + cos 3π/4, and so have all later."""
+    rates, factor = [], GradientQuality.factor
+
+    def recording(self, step, steps):
+        rates.append(factor(self, step, steps))
+        return rates[-1]
+
+    monkeypatch.setattr(GradientQuality, "factor", recording)
+    fields = {"steps": 8, "samples": 2, "batch_size": 16, "epochs": 1, "schedule": "cosine"}
+    quality(task=Cloud(rows=64), model=Linear(), **fields)
+    assert rates[3:] == pytest.approx([(1 - 0.5**0.5) / 2] * 5)
+
+
 def test_probes_are_delivered_at_their_steps_and_change_nothing(quality):
     plain = quality(steps=7, samples=2)
     probed = quality(steps=7, samples=2, probe_every=3)

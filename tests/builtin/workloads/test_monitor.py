@@ -1,11 +1,13 @@
 import math
+from contextlib import contextmanager
 
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from sketchbench import Missing, Monitor
+from sketchbench import Missing, Monitor, Optimizer
 from sketchbench.autodiff import linear_layers
 from sketchbench.builtin import MLP, Digits, MonitorBytes, Monitored, RankCorrelation, StepTime
 from sketchbench.run import Run, Wanted
@@ -38,14 +40,55 @@ class Reading:
 
     def estimates(self):
         self.read += 1
-        weights = [self.model.get_submodule(name).weight for name in self.layers]
-        return {"norm": torch.stack([weight.grad.norm() for weight in weights])}
+        grads = [self.model.get_submodule(name).weight.grad for name in self.layers]
+        norms = [torch.tensor(math.nan) if grad is None else grad.norm() for grad in grads]
+        return {"norm": torch.stack(norms)}
 
     def held(self):
         return self.read
 
     def close(self):
         self.closed = True
+
+
+class Nesterov(Optimizer):
+    """SGD that adds momentum to the gradients themselves, of the tests."""
+
+    name = "test-nesterov"
+
+    def build(self, params):
+        return torch.optim.SGD(params, lr=0.05, momentum=0.9, nesterov=True, foreach=True)
+
+
+class Writing(Optimizer):
+    """SGD that doubles gradients from a step on, unseen by versions or not, of the tests."""
+
+    name = "test-writing"
+    start: int = 0
+    unseen: bool = False
+
+    def build(self, params):
+        built, taken = torch.optim.SGD(params, lr=0.05), []
+
+        def double(*_):
+            taken.append(None)
+            if len(taken) > self.start:
+                for p in built.param_groups[0]["params"]:
+                    (p.grad.data if self.unseen else p.grad).mul_(2)
+
+        built.register_step_pre_hook(double)
+        return built
+
+
+class Frozen(MLP):
+    """A perceptron whose first layer isn't trained, of the tests."""
+
+    name = "test-frozen"
+
+    def build(self, shapes):
+        model = super().build(shapes)
+        model[1].requires_grad_(False)
+        return model
 
 
 class Kept(Run):
@@ -98,6 +141,66 @@ def test_the_trace_holds_estimates_beside_the_truth(monitored):
     torch.testing.assert_close(trace.estimates["norm"], trace.truth, rtol=1e-5, atol=0)
     assert trace.losses[-1] < trace.losses[0]
     assert (trace.fault, trace.onset, trace.held) == (None, None, 16)
+
+
+def overwritten(run):
+    return [event["step"] for event in run.events if event["what"] == "overwritten"]
+
+
+@pytest.mark.parametrize("optimizer", [Nesterov(), Writing(), Writing(unseen=True)])
+def test_the_truth_is_of_gradients_before_the_update(monitored, optimizer):
+    run, trace = traced(monitored(optimizer=optimizer))
+    torch.testing.assert_close(trace.estimates["norm"], trace.truth, rtol=1e-5, atol=0)
+    assert overwritten(run) == [0]
+
+
+class NormsRead(TorchDispatchMode):
+    """Notes of each norm whether it is computed inside a region."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.read = False, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.linalg_vector_norm.default:
+            self.read.append(self.inside)
+        return func(*args, **(kwargs or {}))
+
+    @contextmanager
+    def region(self, name):
+        self.inside = True
+        yield
+        self.inside = False
+
+
+@pytest.mark.parametrize(
+    ("fields", "inside"),
+    [({}, [True, False] + [False] * 15), ({"optimizer": Nesterov()}, [True, False] + [True] * 15)],
+)
+def test_the_truth_is_read_in_the_region_at_first_and_where_the_update_overwrites(
+    monitored, fields, inside
+):
+    run, norms = Kept(), NormsRead()
+    run.region = norms.region
+    with norms:
+        monitored(monitor=None, **fields).run(run)
+    assert norms.read[::3] == inside  # three layers
+    assert len(norms.read) == 3 * len(inside)
+
+
+def test_an_optimizer_that_overwrites_later_loses_the_norms_of_one_step(monitored):
+    run, trace = traced(monitored(optimizer=Writing(start=5)))
+    assert overwritten(run) == [5]
+    kept = [step for step in range(16) if step != 5]
+    assert trace.truth[5].isnan().all()
+    torch.testing.assert_close(trace.estimates["norm"][kept], trace.truth[kept], rtol=1e-5, atol=0)
+
+
+def test_a_layer_without_a_gradient_has_no_truth_and_ends_nothing(monitored):
+    run, trace = traced(monitored(model=Frozen(hidden=(16, 16))))
+    assert trace.layers[0] == "1.0"
+    assert trace.truth.isfinite().tolist() == [[False, True, True]] * 16
+    assert [event["what"] for event in run.events] == ["epoch"] * 2
 
 
 def test_training_is_that_of_the_run_without_a_monitor(monitored):

@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from sketchbench import ActivationSketch, Field
+from sketchbench import ActivationSketch, Field, Missing, Reconstructed
 from sketchbench.autodiff import Plain, linear_layers, replaced
 from sketchbench.builtin import (
     Reconstruction,
@@ -119,13 +119,26 @@ def test_the_best_approximation_of_rank_r_has_the_ratio_one(spectrum, rank):
 
 
 def test_scores_take_what_they_say_of_the_errors():
-    from sketchbench import Reconstructed
-
     outcome = Reconstructed(torch.tensor([1.0, 2.0, 10.0]), 5.0, 2.0)
     assert TailRatio()(outcome) == pytest.approx(math.sqrt(105 / 3) / 2)
     assert TailRatio(over="median")(outcome) == 1
     assert TailRatio(over="max")(outcome) == 5
     assert ReconstructionError()(outcome) == pytest.approx(math.sqrt(105 / 3) / 5)
+
+
+@pytest.mark.parametrize("over", ["rms", "median", "max"])
+@pytest.mark.parametrize(
+    ("error", "tail", "told"),
+    [
+        (1.0, 0.0, "the matrix's tail, which is 0"),
+        (0.0, 0.0, "the matrix's tail, which is 0"),
+        (1.0, math.nan, "the matrix's tail, which is nan"),
+        (math.nan, 1.0, "the error of the reconstruction is nan"),
+    ],
+)
+def test_a_ratio_that_is_no_number_is_missing(over, error, tail, told):
+    with pytest.raises(Missing, match=told):
+        TailRatio(over=over)(Reconstructed(torch.tensor([error, 1.0, error]), 5.0, tail))
 
 
 def test_micro_batches_add_up_to_the_whole_matrix():

@@ -30,6 +30,12 @@ def test_cosine_falls_over_the_steps_after_the_warm_up(warmup):
     assert found == sorted(found, reverse=True)
 
 
+@pytest.mark.parametrize("warmup", [0, 3, 10])
+def test_cosine_stays_where_it_ended_beyond_its_steps(warmup):
+    last = factor("cosine", 9, 10, warmup=warmup)
+    assert {factor("cosine", step, 10, warmup=warmup) for step in range(10, 40)} == {last}
+
+
 def test_a_spike_lasts_for_its_steps_alone():
     found = [factor("spike", step, 6, warmup=1, spike=range(3, 5), height=7.0) for step in range(6)]
     assert found == [1, 1, 1, 7, 7, 1]
