@@ -14,7 +14,7 @@ IMAGES = ["--set", "workload.task.train_limit=400", "--set", "workload.task.test
 TEXT = ["--set", "workload.task.train_limit=64", "--set", "workload.task.test_limit=8"]
 PIECES = {
     "adaptive_rank": (["*adam*exact", "*adam*tropp error from 2"], IMAGES),
-    "char_lm": (["adamw 1e-3*exact", "adamw 1e-3*unbiased k=16"], TEXT),
+    "char_lm": (["adamw*1e-3*exact", "adamw*1e-3*unbiased k=16"], TEXT),
     "cifar": (["adam*1e-3*128*exact", "adam*1e-3*128*checkpoint"], IMAGES),
     "mnist": (
         [
