@@ -211,8 +211,9 @@ class Schedule:
         ]
         events = [
             event | ({"session": self._session} if event["name"] == "contention" else {})
-            for answer in job.answers.values()
+            for stage, answer in job.answers.items()
             for event in answer["events"]
+            if _tells(event, stage, RESULT in job.answers or job.record is not None)
         ]
         if job.record:  # what happened when it was timed still holds of the times that are kept
             timed = {m.session or job.record.session for m in kept}
@@ -248,6 +249,11 @@ class Schedule:
 def _holds(event: Mapping[str, Any], timed: set[int], again: bool) -> bool:
     """Whether an earlier event belongs in a merged record whose result pass ran `again`."""
     return event.get("session") in timed if event["name"] == "contention" else not again
+
+
+def _tells(event: Mapping[str, Any], stage: str, told: bool) -> bool:
+    """Whether a pass's event belongs in the record: an audit repeats what a result pass `told`."""
+    return stage == RESULT or not told or event["name"] in ("contention", "warning")
 
 
 def _begin(job: Job) -> None:

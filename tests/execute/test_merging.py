@@ -2,7 +2,7 @@
 
 import pytest
 
-from sketchbench.execute.schedule import _holds
+from sketchbench.execute.schedule import AUDIT, RESULT, _holds, _tells
 
 EPOCH = {"name": "epoch", "what": "epoch"}
 BUSY = {"name": "contention", "what": "contention", "session": 1}
@@ -21,3 +21,17 @@ BUSY = {"name": "contention", "what": "contention", "session": 1}
 )
 def test_an_event_stays_with_what_it_tells_of(event, timed, again, stays):
     assert _holds(event, timed, again) is stays
+
+
+@pytest.mark.parametrize(
+    ("event", "stage", "told", "tells"),
+    [
+        (EPOCH, RESULT, True, True),
+        (EPOCH, AUDIT, True, False),  # the result pass said it
+        (EPOCH, AUDIT, False, True),  # nobody else will
+        (BUSY, AUDIT, True, True),
+        ({"name": "warning", "what": "…"}, AUDIT, True, True),
+    ],
+)
+def test_an_audit_repeats_nothing(event, stage, told, tells):
+    assert _tells(event, stage, told) is tells
