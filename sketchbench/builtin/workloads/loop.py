@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 import torch
 from pydantic import model_validator
 
-from sketchbench import Field, Model, Optimizer, Task, Workload
+from sketchbench import Field, Model, Optimizer, Predictions, Task, Workload
+from sketchbench.builtin.workloads.precision import FP32
 from sketchbench.builtin.workloads.schedule import Schedule, factor
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
+
+    from sketchbench import Split
+
+EVALUATION_BATCH = 512  # predictions: an image is one, a window of text as many as tokens
 
 
 class Training(Workload):
@@ -104,6 +109,21 @@ class Training(Workload):
             spike=range(first, first + steps),
             height=self.spike_factor,
         )
+
+    def predict(self, model: nn.Module, split: Split, arithmetic: FP32) -> Predictions:
+        """Evaluate `model` over a split, leaving its state as it was.
+
+        A window of text is as many predictions as it has tokens, each with an output (V,).
+        """
+        targets = split.targets
+        rows = max(1, EVALUATION_BATCH // targets[0].numel())
+        with evaluating(model):
+            batches = map(arithmetic.inputs, torch.split(split.inputs, rows))
+            outputs = torch.cat([arithmetic.outputs(model(batch)) for batch in batches])
+            loss = self.task.loss(outputs, targets).item()
+        if outputs.shape[:-1] == targets.shape:
+            outputs, targets = outputs.flatten(0, -2), targets.flatten()
+        return Predictions(outputs, targets, loss)
 
 
 @contextmanager

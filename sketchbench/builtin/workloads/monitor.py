@@ -11,14 +11,13 @@ import torch
 from pydantic import model_validator
 from torch._subclasses.fake_tensor import FakeTensor
 
-from sketchbench import Event, Field, Missing, Monitor, Predictions, Run, Split, Trace
+from sketchbench import Event, Field, Missing, Monitor, Predictions, Run, Trace
 from sketchbench.autodiff import Plain, linear_layers, seeded
-from sketchbench.builtin.workloads.loop import Training, evaluating
+from sketchbench.builtin.workloads.loop import Training
+from sketchbench.builtin.workloads.precision import FP32
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
-
-EVALUATION_BATCH = 512
 
 
 class Monitored(Training):
@@ -117,7 +116,7 @@ class Monitored(Training):
                 mean = torch.stack(said.losses[-steps:]).double().mean().item()
                 details = {"train_loss": mean, "lr": float(optimizer.param_groups[0]["lr"])}
                 run.deliver("epoch", Event("epoch", details), at=epoch)
-                run.deliver("test", partial(self._predict, model, test), at=epoch)
+                run.deliver("test", partial(self.predict, model, test, FP32()), at=epoch)
         watcher.close()
         if truth.since is not None:
             run.deliver("epoch", Event("overwritten", {"step": truth.since}))
@@ -146,17 +145,6 @@ class Monitored(Training):
         if self.condition == "healthy":
             return None
         return self.condition, self.onset * steps if self.condition == "spike" else 0
-
-    def _predict(self, model: nn.Module, split: Split) -> Predictions:
-        """Evaluate `model` over a split; a window of text is as many predictions as tokens."""
-        targets = split.targets
-        rows = max(1, EVALUATION_BATCH // targets[0].numel())
-        with evaluating(model):
-            outputs = torch.cat([model(batch) for batch in torch.split(split.inputs, rows)])
-            loss = self.task.loss(outputs, targets).item()
-        if outputs.shape[:-1] == targets.shape:
-            outputs, targets = outputs.flatten(0, -2), targets.flatten()
-        return Predictions(outputs, targets, loss)
 
 
 class _Nobody:

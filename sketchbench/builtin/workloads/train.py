@@ -15,16 +15,13 @@ from sketchbench import (
     Field,
     Predictions,
     Run,
-    Split,
 )
 from sketchbench.autodiff import Plain, seeded
-from sketchbench.builtin.workloads.loop import Training, evaluating
-from sketchbench.builtin.workloads.precision import FP32, PRECISIONS, Precision
+from sketchbench.builtin.workloads.loop import Training
+from sketchbench.builtin.workloads.precision import PRECISIONS, Precision
 
 if TYPE_CHECKING:
-    from torch import nn
-
-EVALUATION_BATCH = 512  # predictions: an image is one, a window of text as many as tokens
+    pass
 
 
 class Train(Training):
@@ -103,21 +100,6 @@ class Train(Training):
                 for change in changes or ():
                     run.deliver("activation", change, at=epoch)
                 run.changed()
-                predict = partial(self._predict, model, arithmetic)
+                predict = partial(self.predict, model, arithmetic=arithmetic)
                 run.deliver("test", partial(predict, test), at=epoch)
                 run.deliver("train", partial(predict, train), at=epoch)
-
-    def _predict(self, model: nn.Module, arithmetic: FP32, split: Split) -> Predictions:
-        """Evaluate `model` over a split, leaving its state as it was.
-
-        A window of text is as many predictions as it has tokens, each with an output (V,).
-        """
-        targets = split.targets
-        rows = max(1, EVALUATION_BATCH // targets[0].numel())
-        with evaluating(model):
-            batches = map(arithmetic.inputs, torch.split(split.inputs, rows))
-            outputs = torch.cat([arithmetic.outputs(model(batch)) for batch in batches])
-            loss = self.task.loss(outputs, targets).item()
-        if outputs.shape[:-1] == targets.shape:
-            outputs, targets = outputs.flatten(0, -2), targets.flatten()
-        return Predictions(outputs, targets, loss)

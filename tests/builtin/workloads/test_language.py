@@ -7,7 +7,7 @@ from sketchbench.builtin import Accuracy, Loss, Train
 from sketchbench.builtin.models.transformer import GPT
 from sketchbench.builtin.tasks.text import TinyShakespeare
 from sketchbench.builtin.tasks.tokens import RandomTokens
-from sketchbench.builtin.workloads import train as training
+from sketchbench.builtin.workloads import loop
 from sketchbench.run import Run, Wanted
 
 CPU = torch.device("cpu")
@@ -72,11 +72,11 @@ def test_windows_are_evaluated_a_few_at_a_time(trained, monkeypatch):
             return network
 
     task = RandomTokens(context=6, vocabulary=5, examples=30, test_examples=7)
-    monkeypatch.setattr(training, "EVALUATION_BATCH", 20)  # predictions
+    monkeypatch.setattr(loop, "EVALUATION_BATCH", 20)  # predictions
     trained(task, Noting(layers=1, width=8, heads=2), batch_size=30)
     assert sizes == [30] + 2 * [3, 3, 1] + 10 * [3]  # a step; a score and the test; training
     sizes.clear()
-    monkeypatch.setattr(training, "EVALUATION_BATCH", 2)
+    monkeypatch.setattr(loop, "EVALUATION_BATCH", 2)
     trained(task, Noting(layers=1, width=8, heads=2), batch_size=30)
     assert set(sizes[1:]) == {1}
 

@@ -137,12 +137,12 @@ def test_outcomes_hold_both_splits_without_augmentation(train):
 
 
 def test_an_outcome_that_no_score_wants_is_not_computed(train, monkeypatch):
-    monkeypatch.setattr(Train, "_predict", lambda *_: pytest.fail("evaluated"))
+    monkeypatch.setattr(Train, "predict", lambda *_: pytest.fail("evaluated"))
     train().run(Run(CPU, 0))
 
 
 def test_an_audit_ends_early_and_never_evaluates(train, monkeypatch):
-    monkeypatch.setattr(Train, "_predict", lambda *_: pytest.fail("evaluated"))
+    monkeypatch.setattr(Train, "predict", lambda *_: pytest.fail("evaluated"))
     probe = type("Audited", (StepTime,), {"name": "test-audited", "stage": "audit"})
     run = Run(CPU, 0, [Wanted(probe(), "step")], stage="audit")
     with pytest.raises(Enough):
