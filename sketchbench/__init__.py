@@ -17,20 +17,16 @@ if TYPE_CHECKING:
     from sketchbench.kinds import (
         ActivationSketch,
         CovarianceSketch,
-        Derived,
         GradientSketch,
-        Metric,
         Model,
         Monitor,
         Optimizer,
-        Probe,
-        Quotient,
-        Score,
         Shapes,
         Split,
         Task,
         Workload,
     )
+    from sketchbench.metric import Derived, Metric, Probe, Quotient, Score
     from sketchbench.outcomes import (
         Approximation,
         Event,
@@ -93,6 +89,7 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "sketchbench.metric": ("Derived", "Metric", "Probe", "Quotient", "Score"),
     "pydantic": ("Field",),
     "sketchbench.outcomes": (
         "Approximation",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sketchbench.kinds import Probe, Workload
+from sketchbench.kinds import Workload
 from sketchbench.measure import labelling
 from sketchbench.measure.keeping import Keeping, Keepings
+from sketchbench.metric import Probe
 from sketchbench.protocols import Meter, Missing
 from sketchbench.run import Enough, Run, Wanted
 

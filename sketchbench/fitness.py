@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sketchbench.kinds import KINDS, Derived, Metric, Probe, Score, Workload
+from sketchbench.kinds import KINDS, Workload
+from sketchbench.metric import Derived, Metric, Probe, Score
 from sketchbench.recipe import Recipe
 
 _NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
         ActivationSketch,
         CovarianceSketch,
         GradientSketch,
-        Metric,
         Model,
         Monitor,
         Optimizer,
         Task,
         Workload,
     )
+    from sketchbench.metric import Metric
     from sketchbench.records import Record
 
 hookspec = HookspecMarker("sketchbench")

@@ -35,6 +35,13 @@ class LinearSketch(Protocol):
 class CovarianceEstimate(Protocol):
     """A running estimate of C = Σ aaᵀ over the rows a seen so far."""
 
+    @property
+    def tail(self) -> Tensor:
+        """What of `dense()` is a multiple of I, for the mass that was let go: a scalar, 0 or more.
+
+        `dense() − tail·I` is what the sketch holds.
+        """
+
     def update(self, rows: Tensor) -> None:
         """Absorb rows (m, d)."""
 

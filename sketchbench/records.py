@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from sketchbench.kinds import Metric
+    from sketchbench.metric import Metric
 
 STATUSES = ("ok", "nan", "error", "timeout", "oom", "crash", "interrupted", "skipped")
 

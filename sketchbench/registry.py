@@ -17,13 +17,13 @@ from sketchbench.kinds import (
     ActivationSketch,
     CovarianceSketch,
     GradientSketch,
-    Metric,
     Model,
     Monitor,
     Optimizer,
     Task,
     Workload,
 )
+from sketchbench.metric import Metric
 from sketchbench.recipe import Recipe, UnknownName, suggest
 
 BUILTIN = "sketchbench.builtin"  # loaded by name: the core never imports a plugin

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from sketchbench.kinds import Derived, Metric, Probe, Score, Workload
+from sketchbench.kinds import Workload
 from sketchbench.measure import Clock
+from sketchbench.metric import Derived, Metric, Probe, Score
 from sketchbench.outcomes import Event
 from sketchbench.protocols import Meter, Missing, Watched
 from sketchbench.records import Measurement

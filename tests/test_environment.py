@@ -67,6 +67,7 @@ def test_every_session_is_stored_with_its_environment(bench):
     assert set(facts["distributions"]) == {
         "sketchbench",
         "sketchbench-dense",
+        "sketchbench-frequent-directions",
         "sketchbench-tri-sketch",
     }
 

@@ -8,7 +8,8 @@ import pytest
 from pydantic import Field
 
 from sketchbench import hookimpl
-from sketchbench.kinds import GradientSketch, Metric, Model, Optimizer, Score, Workload
+from sketchbench.kinds import GradientSketch, Model, Optimizer, Workload
+from sketchbench.metric import Metric, Score
 from sketchbench.recipe import UnknownName
 from sketchbench.registry import Registry
 

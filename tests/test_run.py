@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from sketchbench.kinds import Probe, Score, Workload
+from sketchbench.kinds import Workload
+from sketchbench.metric import Probe, Score
 from sketchbench.outcomes import Approximation, Event, Predictions
 from sketchbench.protocols import Missing
 from sketchbench.run import Diverged, Enough, Run, Wanted, places

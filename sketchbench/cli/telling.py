@@ -67,7 +67,7 @@ def resolver(loaded: Registry | None = None) -> tuple[Derive, Resolve]:
             return None
 
     def derive(config: Mapping[str, Any]) -> Any:
-        from sketchbench.kinds import Derived, Metric
+        from sketchbench.metric import Derived, Metric
 
         metric = made(Metric, config)
         return metric if isinstance(metric, Derived) else None

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sketchbench.execute.keys import Keys
-from sketchbench.kinds import Probe, Task
+from sketchbench.kinds import Task
+from sketchbench.metric import Probe
 from sketchbench.run import is_stored
 from sketchbench.store import Measurement, Record, Store
 from sketchbench.suite import Cell, Suite

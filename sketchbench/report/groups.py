@@ -14,7 +14,7 @@ from sketchbench.report.plans import NOT_RUN
 from sketchbench.statistics import Difference, Mean, Quotient, Ratio
 
 if TYPE_CHECKING:
-    from sketchbench.kinds import Derived
+    from sketchbench.metric import Derived
 
 Derive = Callable[[Mapping[str, Any]], "Derived | None"]
 
@@ -75,9 +75,9 @@ class Column:
         """Whether a method's value is a quotient of means over seeds, not a mean of values."""
         if self.recipe is None:
             return False
-        from sketchbench import kinds  # there already, with the recipe; not without one
+        from sketchbench import metric  # there already, with the recipe; not without one
 
-        return isinstance(self.recipe, kinds.Quotient)
+        return isinstance(self.recipe, metric.Quotient)
 
     def estimate(self, readings: Mapping[int, Reading]) -> Mean | Quotient:
         """Return a method's value over all seeds, with its interval."""
@@ -168,7 +168,7 @@ class Group:
         recipe = column.recipe
         if recipe is None:
             return Reading(None, frozenset(), "its plugin is missing")
-        from sketchbench import kinds  # there already, with the recipe; not without one
+        from sketchbench import metric  # there already, with the recipe; not without one
         from sketchbench.protocols import Missing
 
         grouped = recipe.scope == "group"
@@ -180,7 +180,7 @@ class Group:
         try:
             value = recipe.derive(record, baseline, control)
             value = None if value is None else float(value)
-            if isinstance(recipe, kinds.Quotient):
+            if isinstance(recipe, metric.Quotient):
                 terms = recipe.terms(record, baseline, control)
         except Missing as missing:
             return Reading(None, sessions, _missing([str(missing)]))

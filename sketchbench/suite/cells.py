@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sketchbench.kinds import Derived, Metric, Probe, Workload
+from sketchbench.kinds import Workload
+from sketchbench.metric import Derived, Metric, Probe
 from sketchbench.recipe import Lookup
 from sketchbench.run import Wanted
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sketchbench.kinds import Derived, Metric, Probe, Score, Workload
+from sketchbench.kinds import Workload
+from sketchbench.metric import Derived, Metric, Probe, Score
 from sketchbench.recipe import Lookup, suggest
 from sketchbench.run import Wanted, places
 from sketchbench.suite.check import check

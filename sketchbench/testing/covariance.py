@@ -1,6 +1,7 @@
-"""Laws of a covariance sketch: a running estimate of C = Σ aaᵀ.
+"""Laws of a covariance sketch: a running estimate of C = Σ aaᵀ, in which updates may decay.
 
-These hold for every member, exact or not; how near the estimate is, is a plugin's own test.
+These hold for every member, exact or not; how near the estimate is, is a plugin's own test, but
+for a bound that a recipe promises.
 """
 
 from __future__ import annotations
@@ -34,14 +35,36 @@ def holds_one_row(subject: CovarianceSketch) -> None:
 
 
 def adds_every_row(subject: CovarianceSketch) -> None:
-    """Rows a, then 2a, then a twice make (1 + 4 + 2)·aaᵀ: a sum over all rows of all updates.
+    """Rows a, then 2a, then a twice make (β² + 4β + 2)·aaᵀ: a sum over all rows of all updates.
 
-    It stays of rank 1, which every sketch holds; means, decay and lost rows all make less of it.
+    It stays of rank 1, which every sketch holds; means, lost rows and a decay other than the
+    declared one all make something else of it.
     """
-    estimate, rows = _built(subject), _normal(1, SIZE, seed=1)
+    estimate, rows, beta = _built(subject), _normal(1, SIZE, seed=1), subject.decay
     for update in (rows, 2 * rows, rows.repeat(2, 1)):
         estimate.update(update)
-    _near(estimate.dense(), 7 * rows.mT @ rows, "C = 7·aaᵀ after the rows a, 2a, a and a")
+    weight = beta**2 + 4 * beta + 2
+    law = f"C = {weight:g}·aaᵀ after the rows a, 2a, a and a, with decay {beta:g}"
+    _near(estimate.dense(), weight * rows.mT @ rows, law)
+
+
+def keeps_the_bounds_that_it_promises(subject: CovarianceSketch) -> None:
+    """`dense() − tail·I ⪯ C ⪯ dense()`, if the recipe says `sandwich`; the tail isn't below 0."""
+    estimate, exact = _built(subject), torch.zeros(SIZE, SIZE, dtype=torch.float64)
+    for rows in _stream(1.0):
+        estimate.update(rows)
+        exact = subject.decay * exact + rows.mT.double() @ rows.double()
+        tail = estimate.tail.double()
+        assert tail.shape == (), f"expected a scalar tail; got shape {tuple(tail.shape)}"
+        assert tail >= 0, f"expected a tail of 0 or more; got {float(tail)}"
+        if not subject.sandwich:
+            continue
+        upper = estimate.dense().double() - exact
+        lower = tail * torch.eye(SIZE, dtype=torch.float64) - upper
+        allowed = 5e-5 * float(torch.linalg.matrix_norm(exact, 2))
+        for least, law in ((upper, "C ⪯ dense()"), (lower, "dense() − tail·I ⪯ C")):
+            value = float(torch.linalg.eigvalsh(least)[0])
+            assert value >= -allowed, f"expected {law}; off by {-value:.3g}, allowed {allowed:.3g}"
 
 
 def is_symmetric_and_semi_definite(subject: CovarianceSketch) -> None:
@@ -104,6 +127,7 @@ LAWS = (
     starts_from_zero,
     holds_one_row,
     adds_every_row,
+    keeps_the_bounds_that_it_promises,
     is_symmetric_and_semi_definite,
     has_powers_of_its_dense_form,
     takes_any_number_of_rows,
@@ -119,10 +143,15 @@ def _built(subject: CovarianceSketch) -> CovarianceEstimate:
 def _fed(subject: CovarianceSketch, scale: float = 1.0) -> CovarianceEstimate:
     """Return an estimate that has seen three updates of unequal size and decaying spectrum."""
     estimate = _built(subject)
-    decay = 0.8 ** torch.arange(SIZE)
-    for seed, rows in enumerate((5, 30, 1)):
-        estimate.update(_normal(rows, SIZE, seed=seed) * decay * scale)
+    for rows in _stream(scale):
+        estimate.update(rows)
     return estimate
+
+
+def _stream(scale: float) -> list[Tensor]:
+    """Return three updates of unequal size."""
+    decay = scale * 0.8 ** torch.arange(SIZE)
+    return [_normal(rows, SIZE, seed=seed) * decay for seed, rows in enumerate((5, 30, 1))]
 
 
 def _normal(*shape: int, seed: int) -> Tensor:

@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from sketchbench import builtin
-from sketchbench.kinds import Metric, Model, Task, Workload
+from sketchbench.kinds import Model, Task, Workload
+from sketchbench.metric import Metric
 
 RECIPES = [
     *builtin.register_tasks(),

@@ -33,6 +33,9 @@ class Training(Workload):
         "shuffled",
         description="Batches: drawn anew each epoch; drawn once; or one of the whole split.",
     )
+    lr_factor: float = Field(
+        1.0, ge=0, description="Factor of every learning rate of the optimizer: an axis to tune."
+    )
     schedule: Schedule = Field(
         "constant", description="How the learning rate changes after the warm-up."
     )
@@ -99,7 +102,7 @@ class Training(Workload):
     def factor(self, step: int, steps: int) -> float:
         """Return the factor of the learning rate at `step`, with `steps` an epoch."""
         first = 0 if self.spike_epoch is None else self.spike_epoch * steps
-        return factor(
+        return self.lr_factor * factor(
             self.schedule,
             step,
             self.epochs * steps,

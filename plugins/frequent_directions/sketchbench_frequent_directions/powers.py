@@ -1,0 +1,24 @@
+"""Powers of a sketched matrix, applied without ever forming d × d."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sketchbench_frequent_directions.sketch import Sketch
+
+
+def power(sketch: Sketch, x: Tensor, exponent: float, ridge: Tensor | float = 0.0) -> Tensor:
+    """Return (UΣ²Uᵀ + (tail + ridge)·I)^exponent x for x (..., d, n), in 4dkn operations.
+
+    Where tail + ridge is 0 the power is that of the pseudo-inverse: the complement of U is
+    projected out. `ridge` is a scalar, or (...) one a sketch.
+    """
+    ridge = torch.as_tensor(ridge, dtype=sketch.tail.dtype, device=sketch.tail.device)
+    floor = sketch.tail + ridge
+    inside = sketch.roots.square() + floor.unsqueeze(-1)
+    low = torch.where(floor > 0, floor.pow(exponent), 0)
+    high = torch.where(inside > 0, inside.pow(exponent), 0)
+    kept = sketch.vectors.mT @ x
+    spread = (high - low.unsqueeze(-1)).unsqueeze(-1) * kept
+    return low[..., None, None] * x + sketch.vectors @ spread
