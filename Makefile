@@ -28,9 +28,10 @@ gpu-check: $(STAMP)
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[gpu]'
 	$(BIN)/python tests/gpu/check.py
 
-$(STAMP): requirements.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
+$(STAMP): requirements.txt requirements-data.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-data.txt
 	touch $@
 
 clean:

@@ -39,6 +39,7 @@ def test_names_are_known_to_suites():
         *("cifar10", "digits", "mnist", "hybrid-cnn", "mlp", "resnet20", "distortion", "train"),
         *("gpt", "random-tokens", "tiny-shakespeare"),
         *("poisson", "pinn", "relative_l2", "shifted", "synthetic-planted"),
+        *("gnn", "permuted", "japanese-vowels", "solubility"),
         *("coherence", "incoherence"),
         *("gradient-quality", "gradient_cosine", "gradient_bias", "gradient_variance"),
         *("mean_gradient_error", "cosine", "stable_rank", "effective_rank"),
