@@ -108,6 +108,15 @@ class Optimizer(Recipe):
         """
         return None
 
+    def break_even(self, shape: tuple[int, ...]) -> int | None:
+        """Return the largest rank at which it keeps no more of a parameter than Adam's moment.
+
+        Compared with Adam's second moment, a copy of the parameter, whose `shape` has two axes or
+        more, are the bytes of all parts but `momentum`, `graft` and `rest`. 0 where any rank takes
+        more; None where it has no `rank`.
+        """
+        return None
+
 
 @dataclass(frozen=True)
 class Shapes:

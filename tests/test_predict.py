@@ -7,11 +7,13 @@ import pytest
 import torch
 from sketchbench_dense import (
     SGD,
+    SOAP,
     Adafactor,
     Adagrad,
     Adam,
     AdamW,
     Checkpoint,
+    GaLore,
     Gaussian,
     MicroBatch,
     Muon,
@@ -47,6 +49,7 @@ SKETCHES = [
     RandomGradient(),
 ]
 OPTIMIZERS = [SGD(), SGD(momentum=0.9), Adam(), AdamW(), Adagrad()]
+OPTIMIZERS += [SOAP(precondition_frequency=1), GaLore(rank=4, update_proj_gap=1)]
 OPTIMIZERS += [Muon()] if hasattr(torch.optim, "Muon") else []
 DIGITS = {"task": Digits(train_limit=100, test_limit=10), "model": MLP(hidden=(32, 32))}
 SMALL = {

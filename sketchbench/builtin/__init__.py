@@ -6,6 +6,14 @@ from collections.abc import Sequence
 
 from sketchbench import Metric, Model, Task, Workload, hookimpl
 from sketchbench.builtin.metrics.approximation import RelativeError
+from sketchbench.builtin.metrics.covariance import (
+    CovarianceError,
+    EscapedMass,
+    EscapedOverBound,
+    LowerViolation,
+    TailShare,
+    UpperViolation,
+)
 from sketchbench.builtin.metrics.flops import BuildFlops, StepFlops
 from sketchbench.builtin.metrics.gradients import (
     Cosine,
@@ -41,28 +49,48 @@ from sketchbench.builtin.metrics.reconstruction import (
     TailRatio,
 )
 from sketchbench.builtin.metrics.recovery import RecoveryHalfLife
+from sketchbench.builtin.metrics.regret import (
+    AverageRegret,
+    CumulativeLoss,
+    Mistakes,
+    Regret,
+    RegretOverBound,
+)
 from sketchbench.builtin.metrics.relative_l2 import RelativeL2
 from sketchbench.builtin.metrics.skill import Skill
+from sketchbench.builtin.metrics.spectra import IntrinsicDimension, Rotation, TopMass
 from sketchbench.builtin.metrics.target import TimeToTarget
-from sketchbench.builtin.metrics.timing import BuildTime, StepTime
+from sketchbench.builtin.metrics.timing import ApplyTime, BuildTime, StepTime
+from sketchbench.builtin.models.gnn import GNN
 from sketchbench.builtin.models.hybrid_cnn import HybridCNN
 from sketchbench.builtin.models.mlp import MLP
+from sketchbench.builtin.models.permuted import Permuted
 from sketchbench.builtin.models.pinn import PINN
 from sketchbench.builtin.models.resnet import ResNet20
 from sketchbench.builtin.models.transformer import GPT
+from sketchbench.builtin.models.vit import ViT
+from sketchbench.builtin.tasks.a9a import A9A
+from sketchbench.builtin.tasks.binary import Binary
 from sketchbench.builtin.tasks.cifar10 import CIFAR10
 from sketchbench.builtin.tasks.digits import Digits
+from sketchbench.builtin.tasks.linear_costs import LinearCosts
+from sketchbench.builtin.tasks.logistic_stream import LogisticStream
 from sketchbench.builtin.tasks.mnist import MNIST
 from sketchbench.builtin.tasks.planted import SyntheticPlanted
 from sketchbench.builtin.tasks.poisson import Poisson
 from sketchbench.builtin.tasks.shifted import Shifted
+from sketchbench.builtin.tasks.solubility import Solubility
 from sketchbench.builtin.tasks.text import TinyShakespeare
 from sketchbench.builtin.tasks.tokens import RandomTokens
+from sketchbench.builtin.tasks.vowels import JapaneseVowels
 from sketchbench.builtin.workloads.coherence import Coherence, Incoherence
 from sketchbench.builtin.workloads.distortion import Distortion
 from sketchbench.builtin.workloads.gradients import GradientQuality
 from sketchbench.builtin.workloads.monitor import Monitored
 from sketchbench.builtin.workloads.reconstruction import Reconstruction
+from sketchbench.builtin.workloads.regret import Online
+from sketchbench.builtin.workloads.spectra import GaussianControl, SpectrumProbe
+from sketchbench.builtin.workloads.stream import Stream
 from sketchbench.builtin.workloads.train import Train
 
 
@@ -70,12 +98,18 @@ from sketchbench.builtin.workloads.train import Train
 def register_tasks() -> Sequence[type[Task]]:
     """Return the built-in tasks."""
     return [
+        A9A,
+        Binary,
         CIFAR10,
         Digits,
+        JapaneseVowels,
+        LinearCosts,
+        LogisticStream,
         MNIST,
         Poisson,
         RandomTokens,
         Shifted,
+        Solubility,
         SyntheticPlanted,
         TinyShakespeare,
     ]
@@ -84,7 +118,7 @@ def register_tasks() -> Sequence[type[Task]]:
 @hookimpl
 def register_models() -> Sequence[type[Model]]:
     """Return the built-in models."""
-    return [GPT, HybridCNN, MLP, PINN, ResNet20]
+    return [GNN, GPT, HybridCNN, MLP, PINN, Permuted, ResNet20, ViT]
 
 
 @hookimpl
@@ -94,29 +128,41 @@ def register_metrics() -> Sequence[type[Metric]]:
         Accuracy,
         ActivationBytes,
         AllocatedBytes,
+        ApplyTime,
+        AverageRegret,
         BuildFlops,
         BuildTime,
         Cosine,
+        CovarianceError,
+        CumulativeLoss,
         DetectionDelay,
         DeviceTotalBytes,
         EffectiveRank,
+        EscapedMass,
+        EscapedOverBound,
         FalseAlarms,
         GradientBias,
         GradientCosine,
         GradientVariance,
         Incoherence,
+        IntrinsicDimension,
         LogCorrelation,
         Loss,
+        LowerViolation,
         MeanGradientError,
+        Mistakes,
         MonitorBytes,
         PeakBytes,
         RankCorrelation,
         ReconstructionError,
         RecoveryHalfLife,
+        Regret,
+        RegretOverBound,
         RelativeError,
         RelativeL2,
         RequestedBytes,
         ReservedBytes,
+        Rotation,
         SettlingSteps,
         SketchBytes,
         Skill,
@@ -125,7 +171,10 @@ def register_metrics() -> Sequence[type[Metric]]:
         StepFlops,
         StepTime,
         TailRatio,
+        TailShare,
         TimeToTarget,
+        TopMass,
+        UpperViolation,
         WorkspaceBytes,
     ]
 
@@ -133,4 +182,15 @@ def register_metrics() -> Sequence[type[Metric]]:
 @hookimpl
 def register_workloads() -> Sequence[type[Workload]]:
     """Return the built-in workloads."""
-    return [Coherence, Distortion, GradientQuality, Monitored, Reconstruction, Train]
+    return [
+        Coherence,
+        Distortion,
+        GaussianControl,
+        GradientQuality,
+        Monitored,
+        Online,
+        Reconstruction,
+        SpectrumProbe,
+        Stream,
+        Train,
+    ]

@@ -25,6 +25,7 @@ TIMEOUT = 60.0  # seconds that the prediction of one may take
 def command(wanted: selection.Selection, no_predict: bool) -> None:
     """Show the cells of SUITE, which are done, and what time and memory the rest will take."""
     from sketchbench.execute import schedule
+    from sketchbench.report.ranks import LEGEND, break_evens
     from sketchbench.store import FILE, Store
 
     chosen = selection.choose(wanted)
@@ -38,10 +39,12 @@ def command(wanted: selection.Selection, no_predict: bool) -> None:
                 history = store.durations()
         planned = schedule.plan(chosen.suite, records, chosen.keys)
     told = {} if no_predict else _peaks(planned, chosen)
+    ranks = break_evens(chosen.suite.cells)
     lines = [
-        *_cells(planned, records, history, told or {}),
+        *_cells(planned, records, history, told or {}, ranks),
         *_totals(planned, records, history, wanted.jobs),
         *_decidable(planned),
+        *([LEGEND] if ranks else []),
     ]
     if told is None:
         lines.append(f"more than {MOST} methods to run: `sketchbench predict` tells their bytes")
@@ -88,22 +91,30 @@ def _measured(job: Job) -> str:
 
 
 def _cells(
-    planned: Sequence[Job], records: Any, history: Any, peaks: dict[tuple[str, str], str]
+    planned: Sequence[Job],
+    records: Any,
+    history: Any,
+    peaks: dict[tuple[str, str], str],
+    ranks: dict[str, list[str]],
 ) -> list[str]:
-    """Return one line per method: its cells, by what becomes of each, and its peak bytes."""
+    """Return one line per method: its cells, by what becomes of each, and its peak bytes.
+
+    After an experiment's methods come the break-even ranks of its optimizers.
+    """
     states: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for job in planned:
         for cell in job.cells:
             states[cell.experiment, cell.label][_state(job, records, history)] += 1
-    lines, shown = [], None
+    lines = []
     width = max((len(label) for _, label in states), default=0)
-    for (experiment, label), counts in sorted(states.items(), key=lambda item: item[0][0]):
-        if experiment != shown:
-            lines.append(experiment)
-            shown = experiment
-        told = ", ".join(f"{count} {state}" for state, count in counts.items())
-        peak = peaks.get((experiment, label), "")
-        lines.append(f"  {label or '(one)':<{width}}  {told}{peak and f'; {peak}'}")
+    for experiment in sorted({name for name, _ in states}):
+        lines.append(experiment)
+        for (name, label), counts in states.items():
+            if name == experiment:
+                told = ", ".join(f"{count} {state}" for state, count in counts.items())
+                peak = peaks.get((name, label), "")
+                lines.append(f"  {label or '(one)':<{width}}  {told}{peak and f'; {peak}'}")
+        lines += [f"  {line}" for line in ranks.get(experiment, ())]
     return lines
 
 

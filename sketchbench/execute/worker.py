@@ -107,7 +107,7 @@ def _tried(work: Callable[[], None]) -> tuple[str, str]:
         return "ok", ""
     except (Skip, Missing) as reason:
         return "skipped", " ".join(str(reason).split())
-    except Diverged as reason:
+    except (Diverged, FloatingPointError) as reason:  # what a preconditioner raises at a NaN
         return "nan", " ".join(str(reason).split())
     except (Exception, SystemExit) as error:
         traceback.print_exc()

@@ -29,6 +29,7 @@ GAP = 0.05  # of accuracy below the baseline [the notes' 5 %]
 COSINE = 0.5  # our choice: less is more wrong than right
 BIAS = 0.25  # our choice: half of the gradient's norm
 VARIANCE = 10.0  # our choice, in variances of the baseline
+TAIL = 0.5  # our choice: a diagonal that is more than all that a covariance sketch keeps
 SCATTER = 1.0  # our choice, where the baseline has none: as large as the mean gradient's square
 SIZES = ("columns", "rank", "bits", "groups", "count", "fraction")  # of what a sketch keeps
 
@@ -66,6 +67,7 @@ def of(group: Group, readings: Readings, resolve: Resolve | None = None) -> list
         *_inaccurate(group, readings, methods),
         *_unstable(group, readings, methods),
         *_saving_nothing(group, readings, methods, resolve),
+        *_escaping(group, readings),
     ]
 
 
@@ -147,6 +149,22 @@ def _saving_nothing(
             yield (
                 f"{column.label} no less than those of '{group.baseline}': {names(found)}; "
                 "`sketchbench audit SUITE` names the tensors that are held, and by whom"
+            )
+
+
+def _escaping(group: Group, readings: Readings) -> Iterator[str]:
+    """Tell of covariance sketches, the baseline too, whose diagonal is most of what they have."""
+    for column, by_method in _columns(readings, "tail_share"):
+        values = {label: column.estimate(by_method[label]) for label in group.methods}
+        found = [
+            f"{label} ({share.value:.2g})"
+            for label, share in values.items()
+            if label != group.control and share.value > TAIL
+        ]
+        if found:
+            yield (
+                f"{column.label} above {TAIL:g}, so little but a multiple of the identity: "
+                f"{names(found)}; raise the rank, or let the sketch decay (beta2 below 1)"
             )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from sketchbench import Optimizer
+from sketchbench.testing.break_even import breaks_even_at_the_rank_it_says
 from sketchbench.testing.period import repeats
 from sketchbench.testing.state import declares_its_state
 
@@ -159,6 +160,7 @@ LAWS = (
     goes_on_from_its_state,
     owns_its_parameters,
     declares_its_state,
+    breaks_even_at_the_rank_it_says,
     repeats_with_its_period,
 )
 

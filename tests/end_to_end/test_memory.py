@@ -198,3 +198,26 @@ def test_an_audit_that_fails_says_so_and_the_others_go_on(bench, cases):
     assert re.search(r"^fails: error: .*a mistake of its own", done.stdout, re.MULTILINE)
     assert "skips: skipped: not for this model" in done.stdout
     assert re.search(r"^well: .* kept for the backward pass$", done.stdout, re.MULTILINE)
+
+
+RANKED = """
+suite: ranked
+experiments:
+  - name: e
+    workload: {use: train, task: digits, model: {use: mlp, hidden: [128]}}
+    metrics: [state_bytes]
+    matrix:
+      workload.optimizer: {adam: adam, low: {use: galore, rank: 8}, high: {use: galore, rank: 16}}
+"""
+
+
+def test_a_plan_tells_the_break_even_ranks_of_its_optimizers(bench, cases):
+    planned = bench("plan", bench.suite(RANKED), "--no-predict")
+    assert planned.returncode == 0, planned.stderr
+    first, *methods, low, high, _, _, legend = planned.stdout.splitlines()
+    assert (first, len(methods)) == ("e", 3)
+    head = "  break-even rank of galore (asked for "  # 128·64 / (128 + 64), 10·128 / (10 + 128)
+    assert low == head + "8): 42 for 128 × 64, 9 for 10 × 128"
+    assert high == head + "16): 42 for 128 × 64, 9 for 10 × 128 (exceeded)"
+    assert legend.startswith("break-even rank: the largest at which ")
+    assert "break-even" not in bench("plan", cases("well"), "--no-predict").stdout

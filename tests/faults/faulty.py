@@ -64,6 +64,9 @@ class Faulty(Workload):
     def _diverge(self, run):
         raise Diverged("training loss is inf at epoch 2")
 
+    def _overflow(self, run):
+        raise FloatingPointError("optimizer: a gradient isn't finite")
+
     def _memory(self, run):
         torch.empty(2**60, dtype=torch.uint8)
 

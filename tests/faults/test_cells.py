@@ -25,6 +25,7 @@ ENDINGS = {
     "hang": ("timeout", "killed after 3 s"),
     "nan": ("nan", "error is nan"),
     "diverge": ("nan", "training loss is inf at epoch 2"),
+    "overflow": ("nan", "optimizer: a gradient isn't finite"),
     "memory": ("oom", "allocate"),
     "python memory": ("oom", "MemoryError"),
     "skip": ("skipped", "toys: no data in nowhere; set SKETCHBENCH_DATA"),

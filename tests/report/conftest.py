@@ -22,6 +22,7 @@ FACTS = {  # unit, direction, relative, where
     "gradient_cosine": ("1", "higher", False, "gradients"),
     "gradient_bias": ("1", "lower", False, "gradients"),
     "gradient_variance": ("1", "lower", True, "gradients"),
+    "tail_share": ("fraction", "lower", False, "stream"),
 }
 DERIVED = ("time_to_target", "workspace_bytes", "skill")
 BREAKDOWN = ("peak_bytes", "step_flops")

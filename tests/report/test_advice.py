@@ -212,3 +212,16 @@ def test_advice_is_printed_under_the_table(bench, cell):
     }
     bench.fill(methods, baseline="exact")
     assert "\n  advice: accuracy more than 0.05 below 'exact': a (rank 2" in bench.text()
+
+
+def test_a_tail_that_outweighs_what_is_kept_asks_for_rank_or_decay(advised):
+    shares = {"exact": 0.6, "a": 0.7, "b": 0.3, "zero": 1.0}
+    methods = {label: {"tail_share": value} for label, value in shares.items()}
+    assert advised(methods, {}) == [
+        "tail_share above 0.5, so little but a multiple of the identity: exact (0.6), a (0.7); "
+        "raise the rank, or let the sketch decay (beta2 below 1)"
+    ]
+
+
+def test_tails_that_are_small_are_no_signature(advised):
+    assert advised({"exact": {"tail_share": 0.0}, "a": {"tail_share": 0.4}}, {}) == []

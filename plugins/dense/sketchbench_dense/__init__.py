@@ -17,20 +17,25 @@ from sketchbench import (
 from sketchbench_dense.checkpoint import Checkpoint
 from sketchbench_dense.controls import RandomGradient, ZeroGradient
 from sketchbench_dense.covariance import ExactCovariance
+from sketchbench_dense.galore import GaLore
 from sketchbench_dense.micro_batch import MicroBatch
 from sketchbench_dense.monitors import GradNormExact, GradSnapshots
 from sketchbench_dense.muon import Muon
 from sketchbench_dense.optimizers import SGD, Adafactor, Adagrad, Adam, AdamW
 from sketchbench_dense.projections import Gaussian, Rademacher
+from sketchbench_dense.shampoo import Shampoo
+from sketchbench_dense.soap import SOAP
 
 __all__ = [
     "SGD",
+    "SOAP",
     "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Checkpoint",
     "ExactCovariance",
+    "GaLore",
     "Gaussian",
     "GradNormExact",
     "GradSnapshots",
@@ -38,6 +43,7 @@ __all__ = [
     "Muon",
     "Rademacher",
     "RandomGradient",
+    "Shampoo",
     "ZeroGradient",
     "register_monitors",
     "register_optimizers",
@@ -69,6 +75,6 @@ def register_monitors() -> Sequence[type[Monitor]]:
 
 @hookimpl
 def register_optimizers() -> Sequence[type[Optimizer]]:
-    """Return torch's own optimizers: Muon only where this torch has it (2.9 and later)."""
-    found: list[type[Optimizer]] = [SGD, Adam, AdamW, Adagrad, Adafactor]
+    """Return torch's own optimizers, Muon where this torch has it (2.9 and later), and rivals."""
+    found: list[type[Optimizer]] = [SGD, Adam, AdamW, Adagrad, Adafactor, Shampoo, SOAP, GaLore]
     return [*found, Muon] if hasattr(torch.optim, "Muon") else found

@@ -4,10 +4,12 @@ import pytest
 import torch
 from sketchbench_dense import (
     SGD,
+    SOAP,
     Adagrad,
     Adam,
     AdamW,
     Checkpoint,
+    GaLore,
     MicroBatch,
     Muon,
     RandomGradient,
@@ -34,7 +36,7 @@ SKETCHES = [
     ZeroGradient(),
     RandomGradient(),
 ]
-OPTIMIZERS = [SGD(), SGD(momentum=0.9), Adam(), AdamW(), Adagrad()]
+OPTIMIZERS = [SGD(), SGD(momentum=0.9), Adam(), AdamW(), Adagrad(), SOAP(), GaLore(rank=4)]
 OPTIMIZERS += [Muon()] if hasattr(torch.optim, "Muon") else []
 
 

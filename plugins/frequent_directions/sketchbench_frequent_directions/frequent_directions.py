@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor
 
-from sketchbench import CovarianceEstimate, CovarianceSketch, Field
-from sketchbench_frequent_directions.powers import power
-from sketchbench_frequent_directions.sketch import absorb, empty
-from sketchbench_frequent_directions.solvers.svd import svd
+from sketchbench import CovarianceSketch, Field
+from sketchbench_frequent_directions.estimate import FrequentDirectionsEstimate
+from sketchbench_frequent_directions.solvers.table import CERTIFIED, SolverName
 
 
 class FrequentDirections(CovarianceSketch):
@@ -22,6 +20,12 @@ class FrequentDirections(CovarianceSketch):
     tail_decay: Literal["paper", "tearfree"] = Field(
         "paper", description="Decay of the escaped mass: β₂, or √β₂ as in the authors' code."
     )
+    solver: SolverName = Field(
+        "gram", description="How the leading directions are found; all but lobpcg keep the bounds."
+    )
+    buffer: int | None = Field(
+        None, ge=1, description="Rows gathered before they are absorbed; None for k, 1 for none."
+    )
 
     @property
     def decay(self) -> float:
@@ -30,37 +34,17 @@ class FrequentDirections(CovarianceSketch):
 
     @property
     def sandwich(self) -> bool:
-        """Exact to rounding."""
-        return True
+        """To rounding, for solvers that certify their tail; one that decays less is above."""
+        return self.solver in CERTIFIED
 
-    def build(self, size: int, device: torch.device) -> CovarianceEstimate:
+    def build(self, size: int, device: torch.device) -> FrequentDirectionsEstimate:
         """Start from C = 0, in torch's default precision."""
-        return _Estimate(self, size, device)
-
-
-class _Estimate:
-    def __init__(self, recipe: FrequentDirections, size: int, device: torch.device) -> None:
-        self._recipe = recipe
-        self._sketch = empty(size, recipe.rank, device=device)
-
-    @property
-    def tail(self) -> Tensor:
-        return self._sketch.tail
-
-    def update(self, rows: Tensor) -> None:
-        recipe = self._recipe
-        tail_decay = recipe.beta2 if recipe.tail_decay == "paper" else recipe.beta2**0.5
-        self._sketch = absorb(
-            self._sketch,
-            rows.mT.to(self._sketch.vectors.dtype),
-            beta2=recipe.beta2,
-            tail_decay=tail_decay,
-            solver=svd,
+        return FrequentDirectionsEstimate(
+            size,
+            self.rank,
+            beta2=self.beta2,
+            tail_decay=self.beta2 if self.tail_decay == "paper" else self.beta2**0.5,
+            solver=self.solver,
+            buffer=self.buffer or self.rank,
+            device=device,
         )
-
-    def dense(self) -> Tensor:
-        scaled = self._sketch.vectors * self._sketch.roots
-        return scaled @ scaled.mT + self.tail * torch.eye(len(scaled), device=scaled.device)
-
-    def power(self, x: Tensor, exponent: float, ridge: float) -> Tensor:
-        return power(self._sketch, x, exponent, ridge)

@@ -12,13 +12,15 @@ def power(sketch: Sketch, x: Tensor, exponent: float, ridge: Tensor | float = 0.
     """Return (UΣ²Uᵀ + (tail + ridge)·I)^exponent x for x (..., d, n), in 4dkn operations.
 
     Where tail + ridge is 0 the power is that of the pseudo-inverse: the complement of U is
-    projected out. `ridge` is a scalar, or (...) one a sketch.
+    projected out. `ridge` is a scalar, or (...) one a sketch. Of x's type; computed in the wider.
     """
-    ridge = torch.as_tensor(ridge, dtype=sketch.tail.dtype, device=sketch.tail.device)
-    floor = sketch.tail + ridge
-    inside = sketch.roots.square() + floor.unsqueeze(-1)
+    dtype = torch.promote_types(sketch.vectors.dtype, x.dtype)
+    vectors, roots, tail = (part.to(dtype) for part in sketch)
+    wide = x.to(dtype)
+    floor = tail + torch.as_tensor(ridge, dtype=dtype, device=tail.device)
+    inside = roots.square() + floor.unsqueeze(-1)
     low = torch.where(floor > 0, floor.pow(exponent), 0)
     high = torch.where(inside > 0, inside.pow(exponent), 0)
-    kept = sketch.vectors.mT @ x
-    spread = (high - low.unsqueeze(-1)).unsqueeze(-1) * kept
-    return low[..., None, None] * x + sketch.vectors @ spread
+    weights = (high - low.unsqueeze(-1)).unsqueeze(-1)
+    applied = low[..., None, None] * wide + vectors @ (weights * (vectors.mT @ wide))
+    return applied.to(x.dtype)

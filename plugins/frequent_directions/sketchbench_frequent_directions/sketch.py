@@ -32,11 +32,8 @@ def empty(
 ) -> Sketch:
     """Return the sketch of C = 0 (d, d), with d = `size` and min(rank, d) directions."""
     kept = min(rank, size)
-    zeros = torch.zeros(*batch, size * kept + kept + 1, device=device, dtype=dtype)
-    vectors, roots, tail = zeros.split([size * kept, kept, 1], dim=-1)
-    return Sketch(
-        vectors.unflatten(-1, (size, kept)).clone(), roots.clone(), tail.squeeze(-1).clone()
-    )
+    shapes = ((*batch, size, kept), (*batch, kept), tuple(batch))
+    return Sketch(*(torch.zeros(shape, device=device, dtype=dtype) for shape in shapes))
 
 
 def absorb(
@@ -45,12 +42,41 @@ def absorb(
     """Return the sketch of β₂C + GGᵀ for an increment G (..., d, n). [Feinberg et al. 2023, Alg. 1]
 
     Rank k here is ℓ = k + 1 there: the (k+1)-th eigenvalue is what all are lowered by. The tail
-    decays by `tail_decay`: β₂ in the paper, √β₂ in the authors' `tearfree/sketchy.py`.
+    decays by `tail_decay`: β₂ in the paper, √β₂ in the authors' `tearfree/sketchy.py`. G is finite.
+
+    Differs from the paper: 1. the stack [√β₂·UΣ, G] is decomposed, so that C isn't squared, nor
+    formed; it is divided by a power of two, so that squares of it neither over- nor underflow.
+    2. σ² − c² is taken as (σ − c)(σ + c), which loses no digits where they are near.
     """
     decayed = sketch.roots * beta2**0.5
     stack = torch.cat([sketch.vectors * decayed.unsqueeze(-2), increment], dim=-1)
-    found = solver(stack, sketch.roots.shape[-1], sketch.vectors)
+    scale = _scale(stack)
+    found = solver(stack.div_(scale[..., None, None]), sketch.roots.shape[-1], sketch.vectors)
     cutoff = found.cutoff.unsqueeze(-1)
     roots = (found.roots - cutoff).clamp_min(0).sqrt() * (found.roots + cutoff).sqrt()
     vectors = torch.where(roots.unsqueeze(-2) > 0, found.vectors, 0)
-    return Sketch(vectors, roots, tail_decay * sketch.tail + found.escaped)
+    tail = tail_decay * sketch.tail + found.escaped * scale * scale
+    return Sketch(vectors, roots * scale.unsqueeze(-1), tail)
+
+
+def merged(first: Sketch, second: Sketch, solver: Solver) -> Sketch:
+    """Return the sketch of C₁ + C₂: one's directions are columns for the other, tails add up."""
+    columns = second.vectors * second.roots.unsqueeze(-2)
+    sketch = absorb(first, columns, beta2=1.0, tail_decay=1.0, solver=solver)
+    return sketch._replace(tail=sketch.tail + second.tail)
+
+
+def transient_elements(size: int, rank: int, increment: int) -> int:
+    """Return the elements that an update with an increment (d, n) works in, beyond the sketch.
+
+    d(k + n) for the stack and min(d, k + n)² for its Gram matrix, in the solver's precision.
+    """
+    stack = min(rank, size) + increment
+    return size * stack + min(size, stack) ** 2
+
+
+def _scale(stack: Tensor) -> Tensor:
+    """Return the power of two (...) that is about the largest entry of a stack (..., d, c)."""
+    largest = torch.maximum(stack.amax((-2, -1)), -stack.amin((-2, -1)))
+    exponent = torch.frexp(largest).exponent
+    return torch.where(largest > 0, torch.ldexp(torch.ones_like(largest), exponent - 1), 1)

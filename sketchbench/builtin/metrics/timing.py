@@ -49,6 +49,13 @@ class StepTime(_RegionTime):
     regions = ("step",)
 
 
+class ApplyTime(_RegionTime):
+    """Seconds to apply a power of a sketched covariance, once."""
+
+    name = "apply_time"
+    regions = ("apply",)
+
+
 class BuildTime(_RegionTime):
     """Seconds to draw and set up a sketch."""
 

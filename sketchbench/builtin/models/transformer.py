@@ -49,18 +49,23 @@ class GPT(Model):
             )
         network = nn.Sequential(
             _Embedding(shapes.outputs, shapes.inputs[0], self.width, self.dropout),
-            *(_Block(self.width, self.heads, self.dropout) for _ in range(self.layers)),
+            *(Block(self.width, self.heads, self.dropout) for _ in range(self.layers)),
             nn.Sequential(
                 nn.LayerNorm(self.width), nn.Linear(self.width, shapes.outputs, bias=False)
             ),
         )
-        scaled = STD / math.sqrt(2 * self.layers)
-        for name, parameter in network.named_parameters():
-            if parameter.dim() == 2:
-                nn.init.normal_(parameter, std=scaled if name.endswith(RESIDUAL) else STD)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
+        start(network, self.layers)
         return network
+
+
+def start(network: nn.Module, layers: int) -> None:
+    """Draw the weights of a transformer of so many blocks as in GPT-2; biases start at 0."""
+    scaled = STD / math.sqrt(2 * layers)
+    for name, parameter in network.named_parameters():
+        if parameter.dim() == 2:
+            nn.init.normal_(parameter, std=scaled if name.endswith(RESIDUAL) else STD)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
 
 
 class _Embedding(nn.Module):
@@ -78,25 +83,27 @@ class _Embedding(nn.Module):
 
 
 class _Attention(nn.Module):
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, causal: bool) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.causal = heads, dropout, causal
         self.qkv = nn.Linear(width, 3 * width)
         self.projection = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
         dropped = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropped, is_causal=True)
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropped, is_causal=self.causal)
         out: Tensor = self.projection(mixed.transpose(1, 2).flatten(2))
         return out
 
 
-class _Block(nn.Module):
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+class Block(nn.Module):
+    """Attention and a perceptron, each behind a norm and added to what came in (n, t, width)."""
+
+    def __init__(self, width: int, heads: int, dropout: float, causal: bool = True) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.attention = _Attention(width, heads, dropout)
+        self.attention = _Attention(width, heads, dropout, causal)
         self.norm2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
@@ -104,6 +111,7 @@ class _Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x (n, t, width), updated twice."""
         x = x + self.dropout(self.attention(self.norm1(x)))
         out: Tensor = x + self.dropout(self.mlp(self.norm2(x)))
         return out

@@ -31,7 +31,7 @@ def throttled(progress: Progress, seconds: float = 1.0) -> Progress:
     return say
 
 
-def fetch(url: str, known_hash: str, folder: Path, progress: Progress) -> Path:
+def fetch(url: str, known_hash: str | None, folder: Path, progress: Progress) -> Path:
     """Download `url` into `folder` and return its path.
 
     Raises `Unreachable` where the server can't be reached or doesn't answer to the end, and

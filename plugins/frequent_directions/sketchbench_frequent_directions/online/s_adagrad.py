@@ -1,0 +1,117 @@
+"""S-AdaGrad: AdaGrad on a sketch and the mass that escaped it. [Feinberg et al. 2023, Alg. 2]"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sketchbench import Field
+from sketchbench_frequent_directions.online.sketched import SketchedOptimizer, SketchedRecipe
+from sketchbench_frequent_directions.online.vectors import weight
+
+EXACT = ("svd", "gram")  # solvers whose tail is the mass that escaped, to rounding
+
+
+class SAdagrad(SketchedRecipe):
+    """AdaGrad on a sketch and the mass that escaped it. [Feinberg et al. 2023, Alg. 2]
+
+    H = (Ḡ + (ρ + δ)I)^½. Where ρ + δ is 0 (until the sketch is full, without δ) H⁺ is of Moore and
+    Penrose, as in the paper; between updates, what is outside the sketch is then lost.
+    """
+
+    name = "s-adagrad"
+    delta: float = Field(0.0, ge=0, description="δ, the mass before the first gradient; 0 there.")
+    beta2: float = Field(1.0, gt=0, le=1, description="β₂: of C a gradient makes β₂C + ggᵀ.")
+    tail_decay: Literal["paper", "tearfree"] = Field(
+        "paper", description="Decay of the escaped mass: β₂, or √β₂ as in the authors' code."
+    )
+    update_every: int = Field(1, ge=1, description="Steps from one update to the next.")
+    skipped: Literal["exact", "averaged"] = Field(
+        "exact",
+        description="What an update sketches: its step's gradient, or the mean since the last one.",
+    )
+
+    @property
+    def period(self) -> int:
+        """Steps from one update of the sketch to the next."""
+        return self.update_every
+
+    def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimizer."""
+        return _SAdagrad(
+            params,
+            lr=self.lr,
+            radius=self.radius,
+            delta=self.delta,
+            rank=self.rank,
+            solver=self.solver,
+            beta2=self.beta2,
+            tail_decay=self.beta2 if self.tail_decay == "paper" else self.beta2**0.5,
+            update_every=self.update_every,
+            averaged=self.averages,
+        )
+
+    @property
+    def averages(self) -> bool:
+        """Whether gradients are added up between updates."""
+        return self.skipped == "averaged" and self.update_every > 1
+
+    def kept(self, size: int) -> Mapping[str, int]:
+        """The sketch, and the sum of the gradients that are to be averaged."""
+        sketch = super().kept(size)["sketch"]
+        return {"sketch": sketch + size * self.averages}
+
+
+class _SAdagrad(SketchedOptimizer):
+    def __init__(self, params: Iterable[nn.Parameter], *, averaged: bool, **rest: Any) -> None:
+        super().__init__(params, averaged=averaged, **rest)
+        if averaged:
+            self.state_parts = {**type(self).state_parts, "waiting": "sketch"}
+
+    def begin(self, like: Tensor, group: Mapping[str, Any]) -> dict[str, Tensor]:
+        state = super().begin(like, group)
+        if group["averaged"]:
+            state["waiting"] = torch.zeros_like(like)  # Σ g (d,) since the last update
+        return state
+
+    def increment(
+        self, state: dict[str, Tensor], gradient: Tensor, step: int, group: Mapping[str, Any]
+    ) -> Tensor | None:
+        """Return the gradient, or a mean, at the first of every `update_every` steps."""
+        every = group["update_every"]
+        due = (step - 1) % every == 0
+        if not group["averaged"]:
+            return gradient if due else None
+        state["waiting"] += gradient
+        if not due:
+            return None
+        mean = state["waiting"] / (1 if step == 1 else every)
+        state["waiting"].zero_()
+        return mean
+
+    def spectrum(
+        self, roots: Tensor, tail: Tensor, group: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        mass = tail + group["delta"]
+        return (roots.square() + mass).sqrt(), mass.sqrt()
+
+    def guarantee(self, moment: Tensor, diameter: float) -> float | None:
+        """Return what the regret within a set of diameter D isn't above. [Feinberg et al., Thm 3]
+
+        (D²/2η + η)·(tr G^½ + √(d(d − ℓ)·Σ_{i≥ℓ} λᵢ) + d√δ), with the eigenvalues λ (d,) of G, which
+        is Σ ggᵀ over all rounds, `moment` (d, d); √2·D before the bracket at the paper's η = D/√2.
+        For sums and exact solvers, and an update every step; None otherwise.
+        """
+        group = self.param_groups[0]
+        if group["beta2"] < 1 or group["update_every"] > 1 or group["solver"] not in EXACT:
+            return None
+        values = torch.linalg.eigvalsh(moment).clamp_min(0).flip(0)
+        size, rows = len(values), group["rank"] + 1
+        beyond = max(size - rows, 0) * float(values[rows - 1 :].sum())
+        bracket = float(values.sqrt().sum()) + math.sqrt(size * beyond)
+        ridge = size * math.sqrt(group["delta"])
+        return weight(diameter, group["lr"]) * (bracket + ridge)

@@ -1,0 +1,43 @@
+"""What a method keeps of one axis: the only thing in which Kronecker-factored methods differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Kept = Mapping[str, Tensor]
+
+
+class Factor(Protocol):
+    """The factor C of one axis, d × d, exact or sketched: C decays, and grows by MMᵀ.
+
+    What it keeps is plain tensors by name, each (B, …) for a batch of B blocks that don't touch
+    one another. Equal shapes are batched, so nothing may depend on values but those of its block.
+    """
+
+    @property
+    def parts(self) -> Mapping[str, str]:
+        """The part of memory (`sketch`, `preconditioner`) that each tensor belongs to, by name."""
+
+    def empty(
+        self,
+        batch: int,
+        sizes: tuple[int, ...],
+        axis: int,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> dict[str, Tensor]:
+        """Return what it keeps of C = 0 for axis `axis` of blocks (batch, *sizes)."""
+
+    def absorb(self, kept: Kept, increment: Tensor) -> Kept:
+        """Return what it keeps of the C that has absorbed an increment M (B, d, n)."""
+
+    def refresh(self, kept: Kept, exponent: float) -> Kept:
+        """Return what it keeps with C's power ready to apply; sketches have nothing to do."""
+
+    def apply(self, kept: Kept, x: Tensor, exponent: float) -> Tensor:
+        """Return C^exponent x for x (B, d, n), as of the last `refresh`."""
