@@ -36,7 +36,7 @@ def subspace(stack: Tensor, rank: int, warm: Tensor) -> Leading:
     found = dense.leading(left, roots, rank, resolution)
     escaped = certified_norm(_missed(stack, found, right[..., :rank]))
     rounding = rank * (resolution * found.roots[..., 0]).square()
-    return found._replace(escaped=torch.where(escaped > rounding, 0.9 * escaped, 0))
+    return found._replace(escaped=torch.where(escaped > rounding, escaped, 0))
 
 
 def oversampling(rank: int) -> int:
