@@ -61,7 +61,8 @@ class Kronecker(torch.optim.Optimizer):
     parameter, as it gets gradients. State is plain tensors, in the parameter's precision and in
     float32 at the least. A gradient that isn't finite, or whose squares overflow, raises before
     anything changes; with `nonfinite="skip"` its parameter and state stay as they are, but for
-    the count `skipped`. The closure is called once.
+    the count `skipped`. The closure is called once. Parameters are whole: replicas stay equal under
+    DistributedDataParallel, and sharded ones (DTensor) are refused.
     """
 
     def __init__(

@@ -200,3 +200,10 @@ def test_gradients_that_arent_dense_and_real_are_refused(exact, kind):
     p.grad = torch.ones_like(p).to_sparse() if kind == "sparse" else torch.ones_like(p)
     with pytest.raises(TypeError, match=f"its gradient is {kind}; only dense real ones are taken"):
         Kronecker([p], exact()).step()
+
+
+def test_sharded_parameters_are_refused(exact, make):
+    (p,) = make((4, 3))
+    p.full_tensor = p.detach  # what tells a DTensor
+    with pytest.raises(TypeError, match="a sharded parameter"):
+        Kronecker([p], exact())

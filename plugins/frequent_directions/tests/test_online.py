@@ -5,7 +5,7 @@ import math
 import pytest
 import sketchbench_frequent_directions as fd
 import torch
-from sketchbench_frequent_directions.online.preconditioner import Preconditioner
+from sketchbench_frequent_directions.online.preconditioner import Preconditioner, _shrinkage
 from sketchbench_frequent_directions.online.rows import absorb_row
 from sketchbench_frequent_directions.sketch import Sketch, absorb, empty
 from sketchbench_frequent_directions.solvers.svd import svd
@@ -87,6 +87,15 @@ def test_what_the_metric_does_not_see_takes_the_room_that_is_left():
     assert (narrow - u @ (u.mT @ narrow)).norm() <= 1e-12
     nearly = metric._replace(floor=1e-9).project(y, 0.5 * seen.norm().item())
     torch.testing.assert_close(narrow, nearly, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("room", [0.0, 1e-16])
+def test_what_is_out_of_the_ball_by_rounding_alone_stays(room):
+    """Norms are summed in two orders: one may say that y is out where the other doesn't."""
+    y = torch.randn(D, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    radius = math.sqrt(y.numpy().dot(y.numpy()) * (1 + 4 * room)) + room
+    factors = _shrinkage(torch.linspace(0.1, 1, D).double(), y, radius)
+    torch.testing.assert_close(factors, torch.ones(D).double(), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("beta2", [1.0, 0.9])

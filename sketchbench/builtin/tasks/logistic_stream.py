@@ -23,8 +23,8 @@ class LogisticStream(Task):
     z = Q·diag(√λ)·u with u standard normal, λᵢ ∝ i^(−exponent) for i ≤ rank and `noise` of λ₁
     beyond. Q is a random rotation, or the identity. Labels are drawn with log-odds
     margin·⟨u, v⟩/‖v‖, v ones along the first `rank` directions: the weak ones matter as much as the
-    strong. Rotated, a diagonal of Σ ggᵀ says nothing of its low rank: AdaGrad's bound has Σᵢ G_ii^½
-    of about √(d·tr G) in place of tr G^½, at most √(rank·tr G) [Duchi et al. 2011, §1.3].
+    strong. Rotated, the diagonal of Σ ggᵀ says nothing of its low rank: AdaGrad's bound then has
+    Σᵢ G_ii^½, about √(d·tr G), in place of tr G^½ ≤ √(rank·tr G) [Duchi et al. 2011, §1.3].
     """
 
     name = "logistic-stream"

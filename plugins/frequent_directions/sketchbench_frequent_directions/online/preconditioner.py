@@ -55,7 +55,8 @@ def _shrinkage(values: Tensor, parts: Tensor, radius: float) -> Tensor:
     seen = h > 0
     room = radius**2 - float(np.square(y[seen]).sum())
     if room >= 0:
-        factors = np.where(seen, 1.0, math.sqrt(room / float(np.square(y[~seen]).sum())))
+        beyond = max(float(np.square(y[~seen]).sum()), room)  # 0 where y is out by rounding alone
+        factors = np.where(seen, 1.0, math.sqrt(room / beyond) if beyond else 1.0)
         return torch.from_numpy(factors).to(parts)
     root = np.where(seen, h, 1.0)
     moved = np.where(seen, h * y, 0.0)

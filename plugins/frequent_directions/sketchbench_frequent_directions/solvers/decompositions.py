@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.functional import pad
 
 from sketchbench_frequent_directions.solvers import Leading
@@ -41,6 +42,11 @@ def retried(
         if matrix.dtype == torch.float64:
             raise
     return tuple(part.to(matrix.dtype) for part in decompose(matrix.double()))
+
+
+def told(flag: Tensor, assumed: bool) -> bool:
+    """Return what a flag () says; `assumed` where memory is predicted and there are no values."""
+    return assumed if isinstance(flag, FakeTensor) else bool(flag)
 
 
 def gram_matrix(matrix: Tensor) -> Tensor:

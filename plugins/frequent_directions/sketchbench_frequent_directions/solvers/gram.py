@@ -41,7 +41,7 @@ def pairs(stack: Tensor, rank: int, allowed: float) -> tuple[Tensor, Tensor, Ten
     scaled = stack @ vectors
     vectors = scaled / torch.where(active, kept, 1).unsqueeze(-2)
     loss = dense.orthogonality_loss(vectors, active)
-    if not (loss <= allowed).all():
+    if not dense.told((loss <= allowed).all(), assumed=True):
         vectors, triangle = torch.linalg.qr(scaled)
         vectors = vectors * triangle.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
     return vectors, roots, loss

@@ -29,10 +29,9 @@ class Gram32:
         vectors, roots, loss = pairs(stack, rank, 8 * torch.finfo(stack.dtype).eps)
         found = dense.leading(vectors, roots, rank, squared_resolution(stack.dtype))
         failed = ~(loss <= GUARD)
-        count = int(failed.sum())
-        if not count:
+        if not dense.told(failed.any(), assumed=False):
             return found
-        self.fallbacks += count
+        self.fallbacks += int(failed.sum())
         better = gram(stack[failed], rank, warm[failed])
         for part, replacement in zip(found, better, strict=True):
             part[failed] = replacement
