@@ -20,6 +20,7 @@ GAP = 1e-7  # a round, in the task's unit: where the search ends
 BEYOND = 2.0  # times the norm of what is found: to where the gap reaches, unconstrained
 TRIALS = 60  # values of the multiplier
 SEARCH = {"maxiter": 5000, "maxfun": 20000, "maxcor": 30, "ftol": 1e-15, "gtol": 1e-10}
+FARTHEST = 1e8  # where an unconstrained search gives up: linear losses have no minimum
 FAR = {"ftol": 0.0, "gtol": 1e-12}  # unconstrained, the minimum may be far away and its loss flat
 
 
@@ -98,7 +99,7 @@ def best_fixed(rounds: Rounds, radius: float | None) -> Fixed:
 
 
 def _minimum(rounds: Rounds, mu: float, start: Vector, radius: float | None) -> Vector:
-    """Return the minimum of the mean loss + μ‖X‖²/2, or any point beyond twice the radius."""
+    """Return the minimum of the mean loss + μ‖X‖²/2, or a point beyond twice the radius."""
     from scipy.optimize import minimize
 
     def value(x: Vector) -> tuple[float, Vector]:
@@ -106,7 +107,7 @@ def _minimum(rounds: Rounds, mu: float, start: Vector, radius: float | None) -> 
         return loss + mu / 2 * float(x @ x), slope + mu * x
 
     def far(x: Vector) -> None:
-        if radius is not None and np.linalg.norm(x) > 2 * radius:
+        if np.linalg.norm(x) > (FARTHEST if radius is None else 2 * radius):
             raise StopIteration
 
     options = SEARCH | (FAR if radius is None and mu == 0 else {})
