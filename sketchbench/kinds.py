@@ -47,7 +47,10 @@ class CovarianceSketch(Recipe):
 
     @property
     def sandwich(self) -> bool:
-        """Whether `dense() − tail·I ⪯ C ⪯ dense()` is promised, to rounding."""
+        """Whether `dense() − tail·I ⪯ C ⪯ dense()` is promised, to rounding.
+
+        Which adds up over updates: it may be 1/(1 − decay) times that of one, T times in a sum.
+        """
         return False
 
     @abstractmethod
@@ -112,8 +115,10 @@ class Optimizer(Recipe):
         """Return the largest rank at which it keeps no more of a parameter than Adam's moment.
 
         Compared with Adam's second moment, a copy of the parameter, whose `shape` has two axes or
-        more, are the bytes of all parts but `momentum`, `graft` and `rest`. 0 where any rank takes
-        more; None where it has no `rank`.
+        more, are the bytes of all parts but `momentum`, `graft` and `rest`. Both are counted in
+        numbers, as if of one precision: of bfloat16 parameters, whose state is of float32 in part,
+        the rank at which bytes break even is lower. 0 where any rank takes more; None where it has
+        no `rank`.
         """
         return None
 

@@ -133,7 +133,8 @@ class Run:
     def changed(self) -> None:
         """Say that memory may have changed (a rank did): an audit measures the next period too."""
         for region in self._regions.values():
-            region.measure_again(self._period)
+            if self._changing or region.done:  # a period may be longer than an epoch
+                region.measure_again(self._period)
 
     def deliver(self, name: str, outcome: Any, at: float | None = None) -> None:
         """Hand over an outcome, or a function that makes it if a score asks for it.

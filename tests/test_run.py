@@ -169,6 +169,16 @@ def test_a_change_within_the_first_period_asks_for_nothing_twice():
     assert Counter.opened == 3 + 2
 
 
+def test_an_audit_ends_though_an_epoch_is_shorter_than_a_period():
+    run, steps = audited(changing=False), 0
+    with pytest.raises(Enough):
+        while steps < 50:
+            with run.region("step"):
+                steps += 1
+            run.changed()  # what training says after every epoch
+    assert steps == 4
+
+
 def test_changed_is_nothing_to_a_run_without_probes():
     run = Run(CPU, 0, [], stage="audit")
     with run.region("step"):

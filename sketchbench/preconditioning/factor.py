@@ -16,11 +16,14 @@ class Factor(Protocol):
 
     What it keeps is plain tensors by name, each (B, …) for a batch of B blocks that don't touch
     one another. Equal shapes are batched, so nothing may depend on values but those of its block.
+    Arguments are only read, never written: some are the state itself. What is returned has the
+    shapes that `empty` made, and replaces what it names. Should it not be finite, it raises
+    `FloatingPointError` instead.
     """
 
     @property
     def parts(self) -> Mapping[str, str]:
-        """The part of memory (`sketch`, `preconditioner`) that each tensor belongs to, by name."""
+        """The part of memory (`sketch`, `preconditioner`) of each tensor, by names without dots."""
 
     def empty(
         self,
@@ -34,10 +37,10 @@ class Factor(Protocol):
         """Return what it keeps of C = 0 for axis `axis` of blocks (batch, *sizes)."""
 
     def absorb(self, kept: Kept, increment: Tensor) -> Kept:
-        """Return what it keeps of the C that has absorbed an increment M (B, d, n)."""
+        """Return what changes of what it keeps as C absorbs an increment M (B, d, n)."""
 
     def refresh(self, kept: Kept, exponent: float) -> Kept:
-        """Return what it keeps with C's power ready to apply; sketches have nothing to do."""
+        """Return what changes as C's power is made ready to apply; sketches have nothing to do."""
 
     def apply(self, kept: Kept, x: Tensor, exponent: float) -> Tensor:
         """Return C^exponent x for x (B, d, n), as of the last `refresh`."""

@@ -95,7 +95,9 @@ class Adafactor:
         squares = gradient.square() + ADAFACTOR_EPSILON
         if "squares" in kept:
             return gradient * kept["squares"].lerp_(squares, fresh).rsqrt()
-        matrix = squares.reshape(len(squares), -1)
+        if not gradient.numel():  # there is no mean of nothing
+            return gradient
+        matrix = squares.flatten(1)
         rows = kept["rows"].lerp_(matrix.mean(1), fresh)
         columns = kept["columns"].lerp_(matrix.mean(0), fresh)
         scaled = gradient.reshape(matrix.shape) * (rows / rows.mean()).rsqrt_().unsqueeze(1)

@@ -13,7 +13,7 @@ from sketchbench.preconditioning.batches import Source
 from sketchbench.preconditioning.factor import Factor
 from sketchbench.preconditioning.gradients import Gradient, collected
 from sketchbench.preconditioning.grafting import GRAFTS, GraftName, grafted
-from sketchbench.preconditioning.options import check
+from sketchbench.preconditioning.options import averages, check, forming, recognise, unmet
 from sketchbench.preconditioning.shapes import Layout
 
 Skipped = Literal["exact", "averaged", "observed"]
@@ -33,6 +33,9 @@ class _Member(NamedTuple):
         """Return the gradient (*merged) in the state's precision, with the sign of descent."""
         wide = self.raw.to(memory.working(self.p))
         return -wide if self.group["maximize"] else wide
+
+    def source(self, tensor: Tensor) -> Source:
+        return Source(self.state, self.layout, tensor, memory.working(self.p))
 
     @property
     def preconditioned(self) -> bool:
@@ -61,8 +64,11 @@ class Kronecker(torch.optim.Optimizer):
     parameter, as it gets gradients. State is plain tensors, in the parameter's precision and in
     float32 at the least. A gradient that isn't finite, or whose squares overflow, raises before
     anything changes; with `nonfinite="skip"` its parameter and state stay as they are, but for
-    the count `skipped`. The closure is called once. Parameters are whole: replicas stay equal under
-    DistributedDataParallel, and sharded ones (DTensor) are refused.
+    the count `skipped`. A factor that overflows (`FloatingPointError`) or whose decomposition fails
+    leaves weights and steps as they were, but others may have absorbed the gradient by then: go on
+    from a saved state. Options may change between steps, but for those that ask for tensors which
+    the state doesn't have. The closure is called once. Parameters are whole: replicas stay equal
+    under DistributedDataParallel, and sharded ones (DTensor) are refused.
     """
 
     def __init__(
@@ -85,8 +91,12 @@ class Kronecker(torch.optim.Optimizer):
         maximize: bool = False,
         nonfinite: Literal["raise", "skip"] = "raise",
     ) -> None:
+        dotted = [name for name in factor.parts if "." in name or not name]
+        if dotted:
+            raise ValueError(f"optimizer: a factor's parts have names without dots; got {dotted}")
         self.factor = factor
         self.state_parts: dict[str, str] = {}
+        self._formed: dict[Tensor, dict[str, Any]] = {}  # options that made a parameter's state
         options = {
             "lr": lr,
             "update_every": update_every,
@@ -114,7 +124,7 @@ class Kronecker(torch.optim.Optimizer):
                 loss = closure()
         found, broken = collected(self.param_groups)
         for gradient in broken:
-            self._state(gradient.p, gradient.group)["skipped"] += 1
+            self._state(gradient)["skipped"] += 1
         members = [self._member(gradient) for gradient in found]
         self._renew(members)
         for alike in batches.grouped(members, _likeness, lambda member: member.raw.numel()):
@@ -132,57 +142,93 @@ class Kronecker(torch.optim.Optimizer):
         return found
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, with options of its own; raise for one that is out of its range."""
-        super().add_param_group(param_group)
-        group = self.param_groups[-1]
-        check(group)
-        for p in group["params"]:
+        """Add a group with options of its own; raise for what can't be taken, before it is in."""
+        given = param_group["params"]
+        if not isinstance(given, Tensor | set):  # which torch tells apart itself
+            given = list(given)
+        group = {**self.defaults, **param_group, "params": given}
+        check(group, self.defaults)
+        recognise(group, self.defaults, self.factor)
+        parts: dict[str, str] = {}
+        for item in [given] if isinstance(given, Tensor) else given:
+            p = item[1] if isinstance(item, tuple) else item
             if hasattr(p, "full_tensor"):
                 raise TypeError("optimizer: a sharded parameter (DTensor) can't be preconditioned")
-            keys = memory.empty(p, group, self.factor, torch.device("meta"))
-            named = {key: memory.part(key, self.factor) for key in keys}
-            self.state_parts |= {key: part for key, part in named.items() if part != "rest"}
+            if isinstance(p, Tensor):
+                keys = memory.empty(p, group, self.factor, torch.device("meta"))
+                parts |= {key: memory.part(key, self.factor) for key in keys}
+        super().add_param_group(group)
+        self.state_parts |= {key: part for key, part in parts.items() if part != "rest"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a saved state: copied, moved to the parameters' devices, in their precision."""
-        seen: list[dict[str, Any]] = []
-        see = self.register_load_state_dict_pre_hook(lambda _, given: seen.append(given))
+        """Load a saved state: copied, moved to the parameters' devices, in their precision.
+
+        What doesn't fit raises, and changes nothing.
+        """
+        adopted: dict[Tensor, dict[str, Tensor]] = {}
+        see = self.register_load_state_dict_pre_hook(
+            lambda _, given: adopted.update(self._adopted(given))  # after all other hooks
+        )
         try:
             super().load_state_dict(state_dict)
         finally:
             see.remove()
-        saved = seen[0]
+        self._formed.clear()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p in adopted:
+                    self.state[p] = adopted[p]
+                    self._formed[p] = forming(group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {name: self.__dict__[name] for name in ("factor", "state_parts", "_formed")}
+        return super().__getstate__() | own
+
+    def _adopted(self, saved: Mapping[str, Any]) -> dict[Tensor, dict[str, Tensor]]:
+        """Return a saved state by parameter; nothing where torch is to refuse the groups."""
+        lengths = [len(group["params"]) for group in saved["param_groups"]]
+        if lengths != [len(group["params"]) for group in self.param_groups]:
+            return {}
+        found = {}
         number = 0
         for given, group in zip(saved["param_groups"], self.param_groups, strict=True):
+            check(given, self.defaults)
             for key, p in zip(given["params"], group["params"], strict=True):
                 if key in saved["state"]:
                     state = saved["state"][key]
-                    self.state[p] = memory.adopted(state, p, group, self.factor, number)
+                    found[p] = memory.adopted(state, p, given, self.factor, number)
                 number += 1
+        return found
 
-    def __getstate__(self) -> dict[str, Any]:
-        own = {"factor": self.factor, "state_parts": self.state_parts}
-        return super().__getstate__() | own
-
-    def _state(self, p: Tensor, group: Mapping[str, Any]) -> dict[str, Tensor]:
+    def _state(self, found: Gradient) -> dict[str, Tensor]:
+        """Return a parameter's state, made at its first gradient; raise where its form is gone."""
+        p, group = found.p, found.group
         state: dict[str, Tensor] = self.state[p]
         if not state:
             state.update(memory.empty(p, group, self.factor))
+            self._formed.pop(p, None)
+        asked = unmet(self._formed.setdefault(p, forming(group)), group)
+        if asked:
+            raise ValueError(
+                f"{found}: its state was made without room for {asked}; set it back to what it "
+                "was, or build a new optimizer"
+            )
         return state
 
     def _member(self, found: Gradient) -> _Member:
         p, group, layout = found.p, found.group, memory.form(found.p, found.group)
-        state, raw = self._state(p, group), found.value.reshape(layout.merged)
+        state, raw = self._state(found), found.value.reshape(layout.merged)
         return _Member(p, group, state, layout, raw, int(state["step"]))
 
     def _renew(self, members: Iterable[_Member]) -> None:
         """Let factors absorb what is due, and make their powers ready."""
         absorbing, ready = [], []
         for member in members:
-            seen, group = Source(member.state, member.layout, member.raw), member.group
-            if memory.averages(group) and member.layout.tiles:
+            seen, group = member.source(member.raw), member.group
+            if averages(group) and member.layout.tiles:
+                count = int(member.state["summed"]) + 1
+                member.state["summed"] += 1
                 total = member.state["average"].add_(member.raw)
-                count = group["update_every"] if member.step else 1
                 seen = seen._replace(tensor=total, divisor=count)
             if member.due or (group["skipped"] == "observed" and member.layout.tiles):
                 absorbing.append(seen)
@@ -191,17 +237,16 @@ class Kronecker(torch.optim.Optimizer):
         batches.absorb(self.factor, absorbing)
         batches.refresh(self.factor, ready)
         for source in ready:
-            if "average" in source.state:
-                source.state["average"].zero_()
+            for key in ("average", "summed"):
+                if key in source.state:
+                    source.state[key].zero_()
 
     def _descend(self, members: list[_Member]) -> None:
         """Take the step of parameters of one form."""
         gradients = [member.gradient() for member in members]
         found: Iterable[Tensor | None] = [None] * len(members)
         if members[0].preconditioned:
-            sources = [
-                Source(m.state, m.layout, g) for m, g in zip(members, gradients, strict=True)
-            ]
+            sources = [m.source(g) for m, g in zip(members, gradients, strict=True)]
             found = batches.preconditioned(self.factor, sources).unbind()
         for member, gradient, preconditioned in zip(members, gradients, found, strict=True):
             _move(member, _update(member, gradient, preconditioned))

@@ -10,10 +10,13 @@ from torch import Tensor
 
 from sketchbench.preconditioning.factor import Factor
 from sketchbench.preconditioning.grafting import GRAFTS
+from sketchbench.preconditioning.options import averages
 from sketchbench.preconditioning.shapes import Layout, layout
 
 CPU = torch.device("cpu")
-COUNTERS = ("step", "skipped")  # on the CPU wherever the parameter is: reading them waits for none
+# On the CPU wherever the parameter is, so that reading them waits for none: steps taken, gradients
+# that weren't finite, and gradients that `average` is the sum of.
+COUNTERS = ("step", "skipped", "summed")
 Group = Mapping[str, Any]
 
 
@@ -36,7 +39,9 @@ def empty(
     isn't cut into blocks at `0.axis.name`.
     """
     form_, dtype, device = form(p, group), working(p), device or p.device
-    counters = COUNTERS if group["nonfinite"] == "skip" else COUNTERS[:1]
+    averaged = averages(group) and bool(form_.tiles)
+    asked = (True, group["nonfinite"] == "skip", averaged)
+    counters = (key for key, wanted in zip(COUNTERS, asked, strict=True) if wanted)
     place = device if device.type == "meta" else CPU
     state = {key: torch.tensor(0, dtype=torch.int64, device=place) for key in counters}
     for number, tile in enumerate(form_.tiles):
@@ -45,16 +50,11 @@ def empty(
             state |= {f"{number}.{axis}.{name}": value for name, value in kept.items()}
     for name, shape in GRAFTS[group["graft"]].empty(form_.merged).items():
         state[f"graft.{name}"] = torch.zeros(shape, device=device, dtype=dtype)
-    if averages(group) and form_.tiles:
+    if averaged:
         state["average"] = torch.zeros(form_.merged, device=device, dtype=dtype)
     if group["momentum"]:
         state["momentum"] = torch.zeros_like(p, device=device, dtype=dtype, requires_grad=False)
     return state
-
-
-def averages(group: Group) -> bool:
-    """Return whether gradients are summed up between two updates of the factors."""
-    return bool(group["skipped"] == "averaged" and group["update_every"] > 1)
 
 
 def part(key: str, factor: Factor) -> str:

@@ -123,6 +123,29 @@ def repeats(subject: CovarianceSketch) -> None:
     )
 
 
+def is_not_poisoned_by_rows_that_are_not_finite(subject: CovarianceSketch) -> None:
+    """Rows with NaN or ∞ raise `ValueError` or are left out: the estimate stays as it was."""
+    for value in (torch.nan, torch.inf):
+        estimate, twin = _fed(subject), _fed(subject)
+        rows = _normal(3, SIZE, seed=4)
+        rows[1, 2] = value
+        try:
+            estimate.update(rows)
+        except ValueError:
+            assert torch.equal(estimate.dense(), twin.dense()), (
+                f"expected rows with {value} that raise to change nothing"
+            )
+        dense = estimate.dense()
+        assert dense.isfinite().all(), f"expected a finite estimate after rows with {value}"
+
+
+def takes_rows_of_float64(subject: CovarianceSketch) -> None:
+    """Rows of float64 are taken, and one is held as one of float32 is."""
+    estimate, rows = _built(subject), _normal(1, SIZE, seed=1).double()
+    estimate.update(rows)
+    _near(estimate.dense(), rows.mT @ rows, "C = aaᵀ after one row a of float64")
+
+
 LAWS = (
     starts_from_zero,
     holds_one_row,
@@ -133,6 +156,8 @@ LAWS = (
     takes_any_number_of_rows,
     scales_with_its_rows,
     repeats,
+    is_not_poisoned_by_rows_that_are_not_finite,
+    takes_rows_of_float64,
 )
 
 

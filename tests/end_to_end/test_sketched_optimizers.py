@@ -43,7 +43,7 @@ def test_skipped_updates_and_blocks_train(bench):
     words = [*IMAGES, "--set", "workload.epochs=1"]
     shown = run(bench, "step_skipping", ["training/every 1*", "training/every step"], *words)
     assert re.search(r"every 10, mean +1/1", shown)
-    only = ["s-shampoo/hidden · blocks of 64", "s-shampoo/hidden · no blocks"]
+    only = ["s-shampoo/hidden 1 · blocks of 64", "s-shampoo/hidden 1 · no blocks"]
     assert re.search(r"blocks of 64 +1/1", run(bench, "block_size", only, *words))
 
 

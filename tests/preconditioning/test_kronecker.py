@@ -150,6 +150,21 @@ def test_skipped_gradients_are_averaged_since_the_last_update(exact):
     assert not optimizer.state[p]["average"].any()
 
 
+def test_a_mean_is_of_the_gradients_since_the_last_update_whatever_the_interval(exact):
+    grads = gradients(5, 4, 3)
+    p, optimizer = one(exact(beta2=0.9), 4, 3, update_every=4, skipped="averaged")
+    q, learning = one(exact(beta2=0.9), 4, 3)
+    updates(optimizer, p, grads[:2])
+    optimizer.param_groups[0]["update_every"] = (
+        2  # the next update is after two gradients, not four
+    )
+    updates(optimizer, p, grads[2:3])
+    updates(learning, q, [grads[0], sum(grads[1:3]) / 2])
+    for key in ("0.0.factor", "0.1.factor"):
+        torch.testing.assert_close(optimizer.state[p][key], learning.state[q][key])
+    assert int(optimizer.state[p]["summed"]) == 0
+
+
 def test_observed_gradients_wait_for_their_powers(exact):
     grads = gradients(6, 4, 3)
     p, optimizer = one(exact(beta2=0.9), 4, 3, update_every=3, skipped="observed")
@@ -266,6 +281,14 @@ def test_parameters_count_their_own_steps(exact, make, train):
 def test_options_out_of_range_are_refused(exact, make, options, message):
     with pytest.raises(ValueError, match=message):
         Kronecker(make((4, 3)), exact(), **options)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (3, 0, 2), (0,)])
+@pytest.mark.parametrize("graft", ["none", "sgd", "rmsprop", "adam", "adafactor"])
+def test_parameters_without_entries_are_stepped(exact, shape, graft):
+    p, optimizer = one(exact(), *shape, graft=graft, momentum=0.9)
+    updates(optimizer, p, gradients(3, *shape))
+    assert all(value.isfinite().all() for value in optimizer.state[p].values())
 
 
 def test_a_layout_of_memory_other_than_rows_changes_nothing(exact, make):

@@ -12,6 +12,7 @@ from sketchbench.measure import state_bytes
 from sketchbench.preconditioning import Kronecker
 
 CPU = torch.device("cpu")
+COUNTERS = {"step", "skipped", "summed"}
 SHAPES = ((4, 3), (3,), (2, 3, 2, 2), (5, 7))
 FULL = {
     "update_every": 3,
@@ -84,7 +85,7 @@ def test_a_state_moves_to_another_precision(exact, make, train, dtype):
     resumed.load_state_dict(optimizer.state_dict())
     for p, q in zip(params, others, strict=True):
         for key, value in resumed.state[q].items():
-            assert value.dtype == (torch.int64 if key in ("step", "skipped") else torch.float32)
+            assert value.dtype == (torch.int64 if key in COUNTERS else torch.float32)
             assert value.device == q.device
             torch.testing.assert_close(value, optimizer.state[p][key], check_dtype=False)
     train(resumed, range(2, 4))
@@ -110,7 +111,7 @@ def test_a_state_moves_to_another_device(exact, make, train):
     resumed = Kronecker([other], exact(), lr=0.1)
     resumed.load_state_dict(optimizer.state_dict())
     state = resumed.state[other]
-    assert {key for key, value in state.items() if value.device == CPU} == {"step", "skipped"}
+    assert {key for key, value in state.items() if value.device == CPU} == COUNTERS
     assert all(value.device.type == "meta" for key, value in state.items() if "." in key)
 
 
@@ -153,6 +154,74 @@ def test_bytes_are_declared_part_by_part(exact, make, train, dtype, options):
 def test_counters_are_not_on_an_accelerator(exact):
     p = nn.Parameter(torch.empty(4, 3, device="meta"))
     assert Kronecker([p], exact()).declared_bytes() == {"preconditioner": 4 * 2 * (16 + 9)}
+
+
+def test_a_load_that_is_refused_changes_nothing(exact, make, train):
+    optimizer = Kronecker(make((4, 4), (6, 4)), exact(), lr=7.0, momentum=0.5)
+    train(optimizer, range(2))
+    other = Kronecker(make((4, 4), (8, 4)), exact(), lr=0.1, momentum=0.5)
+    train(other, range(1))
+    before, after = optimizer.state_dict(), copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=r"parameter 1 \(6, 4\): '0\.0\.factor' was saved as"):
+        optimizer.load_state_dict(other.state_dict())
+    assert before["param_groups"] == after["param_groups"]
+    for index, state in optimizer.state_dict()["state"].items():
+        assert all(torch.equal(value, after["state"][index][key]) for key, value in state.items())
+    train(optimizer, range(2, 3))
+
+
+def test_a_load_without_an_option_is_refused(exact, make):
+    optimizer = Kronecker(make((4, 4)), exact())
+    given = optimizer.state_dict()
+    del given["param_groups"][0]["graft"]
+    with pytest.raises(ValueError, match="a group has no 'graft'"):
+        optimizer.load_state_dict(given)
+
+
+def test_a_load_with_other_groups_is_refused_by_torch(exact, make):
+    saved = Kronecker(make((4, 4), (4, 4)), exact()).state_dict()
+    with pytest.raises(ValueError, match="doesn't match the size of optimizer's group"):
+        Kronecker(make((4, 4)), exact()).load_state_dict(saved)
+
+
+@pytest.mark.parametrize(
+    ("options", "changed", "message"),
+    [
+        ({}, {"momentum": 0.9}, "momentum=0.9"),
+        ({"graft": "adam"}, {"graft": "adafactor"}, "graft='adafactor'"),
+        ({}, {"block_size": 2}, "block_size=2"),
+        ({}, {"nonfinite": "skip"}, "nonfinite='skip'"),
+        (
+            {"skipped": "averaged"},
+            {"update_every": 10},
+            "skipped='averaged' and update_every=10",
+        ),
+    ],
+)
+def test_an_option_that_a_state_has_no_room_for_is_named(
+    exact, make, train, options, changed, message
+):
+    optimizer = Kronecker(make((4, 3)), exact(), **options)
+    optimizer.param_groups[0] |= changed  # before the first step any will do
+    train(optimizer, range(1))
+    optimizer = Kronecker(make((4, 3)), exact(), **options)
+    train(optimizer, range(1))
+    optimizer.param_groups[0] |= changed
+    expected = rf"parameter 0 \(4, 3\): its state was made without room for {message}; set it back"
+    with pytest.raises(ValueError, match=expected):
+        train(optimizer, range(1))
+    again = copy.deepcopy(optimizer)
+    with pytest.raises(ValueError, match=expected):
+        train(again, range(1))
+
+
+def test_options_that_need_no_room_may_change(exact, make, train):
+    optimizer = Kronecker(make((4, 3)), exact(), **FULL)
+    train(optimizer, range(2))
+    quiet = {"momentum": 0.0, "nesterov": False, "nonfinite": "raise", "skipped": "exact"}
+    for changed in (quiet, {"momentum": 0.5, "skipped": "averaged", "update_every": 2}):
+        optimizer.param_groups[0] |= changed
+        train(optimizer, range(2, 5))
 
 
 NAN, INF = float("nan"), float("inf")

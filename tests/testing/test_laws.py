@@ -87,6 +87,11 @@ class Running:
     seen: int = 0
 
     def update(self, rows):
+        poisoned = self.fault == "is_not_poisoned_by_rows_that_are_not_finite"
+        if not poisoned and not rows.isfinite().all():
+            raise ValueError("rows that aren't finite")
+        if self.fault == "takes_rows_of_float64" and rows.dtype == torch.float64:
+            return
         if self.fault == "takes_any_number_of_rows" and len(rows) > 1:
             self.matrix.add_(torch.nan)
         if self.fault == "repeats":
@@ -108,6 +113,11 @@ class Running:
             step = (step - self.matrix * len(rows)) / (self.seen + len(rows))
         self.seen += len(rows)
         self.matrix += step
+
+    @property
+    def tail(self):
+        below = self.fault == "keeps_the_bounds_that_it_promises"
+        return self.matrix.new_tensor(-1.0 if below else 0.0)
 
     def dense(self):
         return self.matrix + (self.fault == "starts_from_zero")

@@ -34,14 +34,25 @@ class _Exact:
     def __init__(self, matrix: Tensor, beta2: float) -> None:
         self._matrix = matrix  # C (d, d)
         self._beta2 = beta2
-        self.tail = matrix.new_zeros(())
+
+    @property
+    def tail(self) -> Tensor:
+        return self._matrix.new_zeros(())
 
     def update(self, rows: Tensor) -> None:
-        rows = rows.to(self._matrix.dtype)
+        """Add rows (m, d); float64 ones make a float64 C. Raise for those without a square."""
+        wide = torch.promote_types(rows.dtype, self._matrix.dtype)
+        rows = rows.to(wide)
+        if not torch.linalg.vector_norm(rows).square().isfinite():
+            raise ValueError(
+                "exact-covariance: rows aren't finite, or their squares overflow; none is added"
+            )
+        self._matrix = self._matrix.to(wide)
         self._matrix.addmm_(rows.mT, rows, beta=self._beta2)
 
     def dense(self) -> Tensor:
         return self._matrix.clone()
 
     def power(self, x: Tensor, exponent: float, ridge: float) -> Tensor:
-        return symmetric_power(self._matrix, exponent, ridge).to(x.dtype) @ x
+        dtype = torch.promote_types(self._matrix.dtype, x.dtype)
+        return (symmetric_power(self._matrix.to(dtype), exponent, ridge) @ x.to(dtype)).to(x.dtype)

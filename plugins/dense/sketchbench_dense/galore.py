@@ -92,8 +92,9 @@ class _GaLore(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
+                    direction = self._direction(p, group).to(p.dtype)  # may raise: before all
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(self._direction(p, group).to(p.dtype), alpha=-group["lr"])
+                    p.add_(direction, alpha=-group["lr"])
         return loss
 
     def _direction(self, p: Tensor, group: Mapping[str, Any]) -> Tensor:

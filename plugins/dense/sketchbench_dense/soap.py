@@ -102,15 +102,17 @@ class _SOAP(torch.optim.Optimizer):
         for index, p in zip(saved, params, strict=True):
             for key in ("factors", "bases") if index in state_dict["state"] else ():
                 found = state_dict["state"][index][key]
-                self.state[p][key] = [each.to(p.device, copy=True) for each in found]
+                wide = torch.promote_types(p.dtype, torch.float32)
+                self.state[p][key] = [each.to(p.device, wide, copy=True) for each in found]
 
     def _step(self, p: Tensor, group: Mapping[str, Any]) -> None:
         shape, axes = _layout(p, group["merge_dims"], group["max_precond_dim"])
         wide = torch.promote_types(p.dtype, torch.float32)
         grad = p.grad.to(wide).reshape(shape)  # type: ignore[union-attr]
-        state = self.state[p] or self._begun(p, grad, axes)
+        state = self.state[p]
+        first = [] if state else [eigenbasis(_second(grad, axis)) for axis in axes]
+        state = state or self._begun(p, grad, axes)  # once nothing can raise any more
         state["step"] += 1
-        first = bool(axes) and state["step"] == 1
         direction = (
             grad / (grad.abs() + group["eps"]) if first else _direction(state, grad, axes, group)
         )
@@ -118,10 +120,9 @@ class _SOAP(torch.optim.Optimizer):
         p.add_(direction.reshape(p.shape).to(p.dtype), alpha=-group["lr"])
         decay = group["betas"][1] if group["shampoo_beta"] is None else group["shampoo_beta"]
         for axis, factor in zip(axes, state["factors"], strict=True):
-            rows = grad.movedim(axis, 0).reshape(len(factor), -1)
-            averaged(factor, rows @ rows.mT, decay)
+            averaged(factor, _second(grad, axis), decay)
         if first:
-            state["bases"] = [eigenbasis(factor) for factor in state["factors"]]
+            state["bases"] = first
         elif (state["step"] - 1) % group["precondition_frequency"] == 0:
             _renew(state, axes)
 
@@ -159,6 +160,12 @@ def _renew(state: dict[str, Any], axes: Sequence[int]) -> None:
         state["exp_avg_sq"] = state["exp_avg_sq"].index_select(axis, order)
 
 
+def _second(grad: Tensor, axis: int) -> Tensor:
+    """Return the Gram matrix (d, d) of a gradient along one axis."""
+    rows = grad.movedim(axis, 0).flatten(1)
+    return rows @ rows.mT
+
+
 def _rotated(x: Tensor, bases: Iterable[tuple[int, Tensor]]) -> Tensor:
     """Return x with Qᵀ applied to each axis that has a basis Q."""
     for axis, basis in bases:
@@ -169,4 +176,6 @@ def _rotated(x: Tensor, bases: Iterable[tuple[int, Tensor]]) -> Tensor:
 def _layout(p: Tensor, merge: int, longest: int) -> tuple[tuple[int, ...], list[int]]:
     """Return the shape that a parameter is taken in, and which of its axes have a factor."""
     shape = merged(tuple(p.shape), merge)
-    return shape, [axis for axis, size in enumerate(shape) if len(shape) > 1 and size <= longest]
+    if len(shape) < 2 or not p.numel():
+        return shape, []
+    return shape, [axis for axis, size in enumerate(shape) if size <= longest]

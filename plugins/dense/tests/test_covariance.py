@@ -1,5 +1,6 @@
 """The exact covariance is exact."""
 
+import pytest
 import torch
 from sketchbench_dense import ExactCovariance
 from torch import Generator
@@ -33,4 +34,21 @@ def test_the_power_of_a_diagonal_is_the_power_of_its_entries():
 def test_dense_is_a_copy():
     estimate = ExactCovariance().build(2, CPU)
     estimate.dense().fill_(1)
+    assert not estimate.dense().any()
+
+
+def test_float64_rows_make_a_float64_covariance():
+    rows = torch.randn(5, 3, generator=Generator().manual_seed(0), dtype=torch.float64)
+    estimate = ExactCovariance().build(3, CPU)
+    estimate.update(rows)
+    torch.testing.assert_close(estimate.dense(), rows.mT @ rows, rtol=1e-14, atol=1e-14)
+    assert estimate.tail.dtype == torch.float64
+    assert estimate.power(torch.eye(3), -0.5, 1.0).dtype == torch.float32
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30])
+def test_rows_that_have_no_square_are_refused(value):
+    estimate = ExactCovariance().build(3, CPU)
+    with pytest.raises(ValueError, match="exact-covariance: rows aren't finite, or their squares"):
+        estimate.update(torch.full((1, 3), value))
     assert not estimate.dense().any()

@@ -183,6 +183,29 @@ def test_bfloat16_goes_on_from_its_state_to_the_bit():
     assert torch.equal(walked(optimizer, p, grads[4:]), walked(resumed, q, grads[4:]))
 
 
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float64), (torch.float64, torch.float32)])
+def test_a_state_goes_on_in_another_precision(dtypes):
+    p, q = start((6, 4), dtypes[0]), start((6, 4), dtypes[1])
+    optimizer, resumed = soap(p, precondition_frequency=2), soap(q, precondition_frequency=2)
+    walked(optimizer, p, gradients((6, 4), 3, dtype=dtypes[0]))
+    resumed.load_state_dict(optimizer.state_dict())
+    assert {factor.dtype for factor in resumed.state[q]["factors"]} == {dtypes[1]}
+    q.data.copy_(p)
+    grads = gradients((6, 4), 3, seed=1)
+    ours = walked(optimizer, p, [grad.to(dtypes[0]) for grad in grads])
+    theirs = walked(resumed, q, [grad.to(dtypes[1]) for grad in grads])
+    # steps of 1e-2 that float32 rounds to 1e-9, and divisions by small moments amplify (to 9e-9)
+    torch.testing.assert_close(ours.double(), theirs.double(), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (3, 0, 2), (0,)])
+def test_parameters_without_entries_are_stepped(shape):
+    p = start(shape)
+    optimizer = soap(p, precondition_frequency=1)
+    walked(optimizer, p, gradients(shape, 3))
+    assert optimizer.state[p]["factors"] == []
+
+
 def test_a_loaded_state_is_a_copy():
     grads = gradients((6, 4), 6)
     p, q = start((6, 4)), start((6, 4))
@@ -230,8 +253,11 @@ def test_weights_shrink_by_the_decay():
 
 def test_a_first_gradient_that_is_not_finite_is_a_divergence():
     p = start((4, 3))
+    optimizer = soap(p)
     with pytest.raises(Diverged, match="no eigenvectors of a 4 × 4 matrix of gradients"):
-        walked(soap(p), p, [torch.full((4, 3), torch.nan, dtype=torch.float64)])
+        walked(optimizer, p, [torch.full((4, 3), torch.nan, dtype=torch.float64)])
+    assert torch.equal(p, torch.zeros_like(p))
+    assert not optimizer.state[p]
 
 
 def test_the_closure_is_called_once_with_gradients():

@@ -66,15 +66,6 @@ def merged(first: Sketch, second: Sketch, solver: Solver) -> Sketch:
     return sketch._replace(tail=sketch.tail + second.tail)
 
 
-def transient_elements(size: int, rank: int, increment: int) -> int:
-    """Return the elements that an update with an increment (d, n) works in, beyond the sketch.
-
-    d(k + n) for the stack and min(d, k + n)² for its Gram matrix, in the solver's precision.
-    """
-    stack = min(rank, size) + increment
-    return size * stack + min(size, stack) ** 2
-
-
 def _scale(stack: Tensor) -> Tensor:
     """Return the power of two (...) that is about the largest entry of a stack (..., d, c)."""
     largest = torch.maximum(stack.amax((-2, -1)), -stack.amin((-2, -1)))

@@ -65,7 +65,7 @@ class SketchedAxis:
         return empty(sizes[axis], rank, (batch,), device=device, dtype=dtype)._asdict()
 
     def absorb(self, kept: Kept, increment: Tensor) -> Kept:
-        """Return the sketch of β₂C + MMᵀ."""
+        """Return the sketch of β₂C + MMᵀ; roots whose squares overflow are infinite."""
         found = absorb(
             Sketch(**kept),
             increment,
@@ -73,7 +73,8 @@ class SketchedAxis:
             tail_decay=self.tail_decay,
             solver=self.solver,
         )
-        return found._asdict()
+        roots = torch.where(found.roots.square().isfinite(), found.roots, torch.inf)
+        return found._replace(roots=roots)._asdict()
 
     def refresh(self, kept: Kept, exponent: float) -> Kept:
         """Return nothing new: powers are applied from the sketch itself."""

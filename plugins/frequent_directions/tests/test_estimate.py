@@ -85,6 +85,14 @@ def test_merging_refuses_another_size():
         _estimate().merge(other)
 
 
+@pytest.mark.parametrize("fields", [{"beta2": 0.5}, {"beta2": BETA2, "tail_decay": "tearfree"}])
+def test_merging_refuses_another_decay(fields):
+    estimate = _estimate(beta2=BETA2)
+    estimate.update(_rows(9))
+    with pytest.raises(ValueError, match="frequent-directions: sketches of .* can't be merged"):
+        estimate.merge(_estimate(**fields))
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("solver", ["svd", "gram", "gram32", "lobpcg", "subspace"])
 def test_rows_that_are_not_finite_are_refused_before_anything_is_touched(value, solver):
@@ -96,6 +104,60 @@ def test_rows_that_are_not_finite_are_refused_before_anything_is_touched(value, 
         one.update(_rows(2, seed=1))
     with pytest.raises(ValueError, match="1 of 9 rows aren't finite; none is absorbed"):
         estimate.update(broken)
+    assert torch.equal(estimate.dense(), twin.dense())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("solver", ["svd", "gram", "gram32", "subspace"])
+def test_rows_whose_squares_overflow_are_refused_before_anything_is_touched(dtype, solver):
+    large = torch.finfo(dtype).max ** 0.5 * 2
+    for buffer in (1, 4, 50):
+        estimate, twin = (_estimate(solver=solver, buffer=buffer) for _ in range(2))
+        for one in (estimate, twin):
+            one.update(_rows(3).to(dtype))
+        with pytest.raises(ValueError, match=f"add up to .*, beyond {str(dtype)[6:]}; none is abs"):
+            estimate.update(torch.full((1, SIZE), large / SIZE**0.5, dtype=dtype))
+        assert torch.equal(estimate.dense(), twin.dense())
+
+
+@pytest.mark.parametrize("buffer", [1, 5])
+@pytest.mark.parametrize("tail_decay", ["paper", "tearfree"])
+def test_a_sum_that_would_overflow_is_refused_while_it_is_finite(buffer, tail_decay):
+    estimate = _estimate(buffer=buffer, tail_decay=tail_decay, solver="subspace")
+    rows, taken = _rows(40).float() * 1e17, 0
+    with pytest.raises(ValueError, match="beyond float32"):
+        for _ in range(100):
+            estimate.update(rows)
+            taken += 1
+    assert taken > 3
+    assert estimate.dense().isfinite().all()
+    assert taken * float(rows.square().sum()) > torch.finfo(torch.float32).max / 16
+
+
+def test_sums_of_a_stream_that_decays_go_on():
+    estimate = _estimate(beta2=0.5)
+    for _ in range(20):
+        estimate.update(_rows(40).float() * 1e17)
+    assert estimate.dense().isfinite().all()
+
+
+@pytest.mark.parametrize(("buffer", "rows"), [(1, 1), (4, 2), (4, 9)])
+def test_a_decomposition_that_fails_leaves_the_estimate_as_it_was(monkeypatch, buffer, rows):
+    estimate, twin = (_estimate(beta2=BETA2, buffer=buffer) for _ in range(2))
+    for one in (estimate, twin):
+        one.update(_rows(9))
+        one.update(_rows(2, seed=1))
+
+    def fails(stack, rank, warm):
+        raise torch.linalg.LinAlgError("didn't converge")
+
+    sound = estimate._solver
+    monkeypatch.setattr(estimate, "_solver", fails)
+    with pytest.raises(torch.linalg.LinAlgError):
+        estimate.update(_rows(rows, seed=2))
+    monkeypatch.setattr(estimate, "_solver", sound)
+    for one in (estimate, twin):
+        one.update(_rows(1, seed=3))
     assert torch.equal(estimate.dense(), twin.dense())
 
 
@@ -144,6 +206,10 @@ def test_bytes_are_those_of_the_sketch_and_the_buffer(buffer, waiting):
     assert estimate.bytes == expected
 
 
+def test_the_buffer_is_no_larger_than_the_matrix():
+    assert fd.FrequentDirections(rank=1000).build(20, CPU).bytes == 4 * (2 * 20 * 20 + 20 + 1)
+
+
 def test_what_a_sketch_keeps_is_counted_as_a_sketch():
     estimates = []
     watching = LiveBytes(CPU, Watched(model=torch.nn.Linear(1, 1), inputs=()))
@@ -152,12 +218,6 @@ def test_what_a_sketch_keeps_is_counted_as_a_sketch():
         for seed in range(3):
             estimates[0].update(_rows(50, seed=seed, size=64).float())
     assert watching.footprint.highest["sketches"] == estimates[0].bytes
-
-
-def test_the_workspace_formula_is_that_of_the_stack_and_its_smaller_gram_matrix():
-    estimate = fd.FrequentDirections(rank=64).build(1024, CPU)
-    assert estimate.transient_bytes(1024) == 8 * (1024 * 1088 + 1024**2)
-    assert estimate.transient_bytes(64) == 8 * (1024 * 128 + 128**2)
 
 
 @pytest.mark.parametrize("exponent", [-1.0, -0.25])

@@ -124,8 +124,10 @@ def test_one_row_at_a_time_loses_k_plus_one_tails_of_trace(solver, stream, beta2
     # a stack of k + 1 columns loses λ_{k+1} once for each of them
     trace = run(solver, stream, beta2, dtype, 1)
     lost = float(trace.exact.trace() - trace.held.trace())
-    assert trace.tail > 0.01 * lost / RANK
-    assert abs(lost - (RANK + 1) * trace.tail) <= BOUNDS[dtype] * float(trace.exact.trace())
+    allowed = BOUNDS[dtype] * float(trace.exact.trace())
+    least = float(torch.linalg.eigvalsh(trace.exact)[:-RANK].sum())  # that rank k must lose
+    assert lost >= least - allowed > 100 * allowed
+    assert abs(lost - (RANK + 1) * trace.tail) <= allowed
 
 
 @of(ALL)
@@ -151,10 +153,14 @@ def test_rotating_the_stream_rotates_the_sketch(solver, rows):
     rotated = _fed(solver, [rotation @ one for one in increments("power", rows, torch.float64)])
     norm = torch.linalg.matrix_norm(_held(plain), 2)
     difference = torch.linalg.matrix_norm(_held(rotated) - rotation @ _held(plain) @ rotation.mT, 2)
-    # approximate solvers start from fixed columns, which don't rotate with the stream
-    allowed = 1e-12 if solver in EXACT or rows == 1 else 1e-3
-    assert difference <= allowed * norm
-    assert abs(rotated.tail - plain.tail) <= allowed * norm
+    if solver in EXACT or rows == 1:
+        assert difference <= 1e-12 * norm
+        assert abs(rotated.tail - plain.tail) <= 1e-12 * norm
+        return
+    # approximate solvers start from fixed columns, which don't rotate with the stream; sketches
+    # are between C − tail·I and C, and let up to 40 % more of a stack escape than they must
+    assert difference <= max(plain.tail, rotated.tail)
+    assert abs(rotated.tail - plain.tail) <= 0.4 * min(plain.tail, rotated.tail)
 
 
 @of(ALL)
@@ -197,6 +203,57 @@ def test_a_zero_gradient_only_decays(solver):
 
 
 @of(CERTIFIED)
+@pytest.mark.parametrize(
+    ("dtype", "weak", "updates"),
+    [(torch.float32, 3e-4, 2000), (torch.float32, 9e-7, 2000), (torch.float64, 4e-8, 3000)],
+)
+def test_what_is_weak_beside_a_strong_direction_adds_up(solver, dtype, weak, updates):
+    # e₁ once, then weak·e₂: nothing is larger than the last that a squared root resolves
+    first, second = torch.eye(20, dtype=dtype)[:, :1], weak * torch.eye(20, dtype=dtype)[:, 1:2]
+    sketch = absorb(empty(20, 6, dtype=dtype), first, **_sums(solver))
+    for _ in range(updates):
+        sketch = absorb(sketch, second, **_sums(solver))
+    exact = torch.diag(torch.tensor([1, updates * float(second[1]) ** 2] + [0] * 18).double())
+    allowed = 5e-5 if dtype == torch.float32 else 1e-12
+    values = torch.linalg.eigvalsh(exact - _held(sketch))
+    assert values[0] >= -allowed
+    assert values[-1] <= sketch.tail + allowed
+
+
+@of(EXACT)
+@pytest.mark.parametrize("stream", STREAMS)
+def test_bounds_hold_for_hundreds_of_updates(solver, stream):
+    basis = torch.linalg.qr(_normal(Generator().manual_seed(7), 24, 24))[0]
+    index = torch.arange(24, dtype=torch.float64)
+    scales = {"power": 1 / (index + 1), "lowrank": torch.where(index < 3, 1.0, 1e-6)}
+    mixed = basis * scales.get(stream, torch.ones(24, dtype=torch.float64))
+    rng = Generator().manual_seed(8)
+    sketch, exact = empty(24, 6), torch.zeros(24, 24, dtype=torch.float64)
+    for _ in range(300):
+        row = (mixed @ _normal(rng, 24, 1)).float()
+        sketch = absorb(sketch, row, **_sums(solver))
+        exact += row.double() @ row.double().mT
+    _within(sketch, exact, torch.float32)
+
+
+@of(EXACT)
+@pytest.mark.parametrize("beta2", [0.99, 0.999])
+def test_rounding_adds_up_over_the_updates_that_count(solver, beta2):
+    # an update rounds √β₂, its product with σ, the stack's entries and the new σ to ε/2: λ is off
+    # by 4ε of itself, over 1/(1 − β₂) updates; what is held whole shows nothing else
+    rng = Generator().manual_seed(4)
+    sketch, exact = empty(3, 3), torch.zeros(3, 3, dtype=torch.float64)
+    for _ in range(1500):
+        row = torch.randn(3, 1, generator=rng)
+        sketch = absorb(sketch, row, beta2=beta2, tail_decay=beta2, solver=SOLVERS[solver])
+        exact = beta2 * exact + row.double() @ row.double().mT
+    allowed = 4 * torch.finfo(torch.float32).eps / (1 - beta2)
+    assert sketch.tail == 0
+    difference = torch.linalg.matrix_norm(_held(sketch) - exact, 2)
+    assert difference <= allowed * torch.linalg.matrix_norm(exact, 2)
+
+
+@of(CERTIFIED)
 def test_the_order_of_rows_changes_the_sketch_but_no_guarantee(solver):
     together = torch.cat(increments("power", 64, torch.float64), dim=1)
     exact = together @ together.mT
@@ -221,9 +278,13 @@ def test_more_rows_at_once_let_less_escape(solver):
     assert tails == sorted(tails, reverse=True)
 
 
-def _within(sketch, exact) -> None:
+def _sums(solver) -> dict:
+    return {"beta2": 1.0, "tail_decay": 1.0, "solver": SOLVERS[solver]}
+
+
+def _within(sketch, exact, dtype=torch.float64) -> None:
     values = torch.linalg.eigvalsh(exact - _held(sketch))
-    allowed = BOUNDS[torch.float64] * torch.linalg.matrix_norm(exact, 2)
+    allowed = BOUNDS[dtype] * torch.linalg.matrix_norm(exact, 2)
     assert values[0] >= -allowed
     assert values[-1] <= sketch.tail + allowed
 

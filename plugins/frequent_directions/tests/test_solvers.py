@@ -1,5 +1,8 @@
 """Solvers against the eigenvectors of MMᵀ in float64, and what each does where it can't go on."""
 
+import copy
+import pickle
+from importlib import import_module
 from typing import get_args
 
 import pytest
@@ -9,6 +12,7 @@ from sketchbench_frequent_directions.solvers.projection import project, started
 from sketchbench_frequent_directions.solvers.table import CERTIFIED, EXACT, SOLVERS, SolverName
 from torch import Generator, Tensor
 
+subspace = import_module("sketchbench_frequent_directions.solvers.subspace")
 ALL = sorted(get_args(SolverName))
 DTYPES = {torch.float32: 5e-5, torch.float64: 1e-12}  # what the square of a root may be off, of σ₁²
 SHAPES = {"wide": (60, 90), "square": (60, 60), "tall": (90, 60), "narrow": (60, 3)}
@@ -113,6 +117,68 @@ def test_float32_squares_that_lose_orthogonality_are_counted_and_done_in_float64
     assert guarded.fallbacks == 1
 
 
+def test_float32_squares_that_hide_a_root_are_done_in_float64():
+    # wide: vectors are orthonormal in any case, and only the smaller roots are lost
+    hides = _nearly_low_rank(60, 90, 1e-5).float()
+    guarded = gram32.Gram32()
+    found, expected = (one(hides, RANK, _cold(hides)) for one in (guarded, SOLVERS["gram"]))
+    assert guarded.fallbacks == 1
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    guarded(_stack(60, 90).float(), RANK, _cold(hides))
+    assert guarded.fallbacks == 1
+
+
+@pytest.mark.parametrize("shape", ["wide", "tall"])
+def test_float64_squares_that_hide_a_root_are_left_to_svd(shape):
+    hides = _nearly_low_rank(*SHAPES[shape], 1e-10)
+    found, expected = (SOLVERS[name](hides, RANK, _cold(hides)) for name in ("gram", "svd"))
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert expected.cutoff > 0
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_of_gram32_counts_where_it_does(copied):
+    assert copied(gram32.gram32) is gram32.gram32
+
+
+@of(ALL)
+@every_type
+@pytest.mark.parametrize("shape", ["wide", "tall", "narrow"])
+def test_what_lies_beside_a_stack_in_its_batch_changes_no_bit_of_it(solver, shape, dtype):
+    if solver == "lobpcg":
+        pytest.skip("torch.lobpcg iterates on a batch until all of it has converged")
+    stack, other = (_stack(*SHAPES[shape], seed=seed).to(dtype) for seed in range(2))
+    lowrank = other[:, :2] @ other[:2]  # falls back, and needs its QR decomposition
+    pairs = [torch.stack([stack, neighbour]) for neighbour in (other, lowrank)]
+    one, two = (SOLVERS[solver](pair, RANK, _cold(pair)) for pair in pairs)
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize(("new", "size"), [(9, 3.0), (12, 10.0), (20, 3.0), (12, 1.0), (8, 10.0)])
+def test_new_directions_larger_than_those_held_cost_no_more_than_thrice_the_tail(new, size):
+    # p = 8 of them can be found; those that are missed are larger than all that is held
+    axes = torch.linalg.qr(_stack(160, 160, flat=True))[0]
+    right = torch.linalg.qr(_stack(160, 160, seed=1, flat=True))[0]
+    noise = 1e-2 * _stack(160, 160, seed=2, flat=True)
+    warm, fresh = axes[:, :12], size * axes[:, 12 : 12 + new] @ right[:new] + noise
+    stack = torch.cat([warm, fresh], dim=1)
+    found, exact = (SOLVERS[name](stack, 12, warm) for name in ("subspace", "svd"))
+    assert (1 - 1e-12) * exact.escaped <= found.escaped <= 3 * exact.escaped
+    above = torch.linalg.eigvalsh(_square(stack) - _held(_deflated(found)))[-1]
+    assert above <= (1 + 1e-12) * found.escaped
+
+
+def test_ordinary_streams_are_not_left_to_gram(monkeypatch):
+    def refuses(stack, rank, warm):
+        raise AssertionError("expected no fall to gram")
+
+    stack = _stack(160, 200)
+    warm = SOLVERS["svd"](_stack(160, 200, seed=1), 12, stack.new_zeros(160, 12)).vectors
+    monkeypatch.setattr(subspace, "gram", refuses)
+    SOLVERS["subspace"](stack, 12, warm)
+    SOLVERS["subspace"](_stack(160, 200, flat=True), 12, warm)
+
+
 @pytest.mark.parametrize(("solver", "size"), [("lobpcg", 20), ("subspace", 27)])
 def test_stacks_too_small_to_iterate_on_are_left_to_gram(solver, size):
     stack = _stack(size, 90)  # lobpcg wants 3(k + 1) = 21 rows, subspace 2(k + 8) = 28
@@ -187,6 +253,11 @@ def _square(stack: Tensor) -> Tensor:
 def _values(stack: Tensor) -> Tensor:
     values = torch.linalg.svdvals(stack.double()) ** 2
     return torch.cat([values, values.new_zeros(RANK + 1)])
+
+
+def _deflated(found):
+    cutoff = found.cutoff.unsqueeze(-1)
+    return found._replace(roots=(found.roots.square() - cutoff.square()).clamp_min(0).sqrt())
 
 
 def _held(found) -> Tensor:

@@ -38,7 +38,10 @@ class _Regret(Score):
 
 
 class Regret(_Regret):
-    """Cumulative loss minus that of the best fixed point of all rounds."""
+    """Cumulative loss minus that of the best fixed point of all rounds.
+
+    Nats are the unit of logistic and softmax losses; of linear costs it is that of the costs.
+    """
 
     name = "regret"
 
@@ -50,7 +53,7 @@ class Regret(_Regret):
 
 
 class AverageRegret(_Regret):
-    """Regret a round."""
+    """Regret a round; of linear costs in their unit."""
 
     name = "average_regret"
 
@@ -60,7 +63,7 @@ class AverageRegret(_Regret):
 
 
 class CumulativeLoss(_Regret):
-    """Sum of the losses suffered, each before its update."""
+    """Sum of the losses suffered, each before its update; of linear costs in their unit."""
 
     name = "cumulative_loss"
 

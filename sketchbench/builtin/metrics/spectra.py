@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, Self
 
 import torch
+from pydantic import model_validator
 
 from sketchbench import Field, Missing, Score
 from sketchbench.builtin.workloads.factors import FactorSpectra
@@ -39,7 +40,10 @@ class IntrinsicDimension(Score):
 
 
 class TopMass(Score):
-    """Share of the k largest eigenvalues in the trace: the median over factors larger than k."""
+    """Share of the k largest eigenvalues in the trace: the median over factors larger than k.
+
+    With `fraction` k is that of each factor's size: factors of several sizes then compare.
+    """
 
     name = "top_mass"
     consumes = FactorSpectra
@@ -50,14 +54,28 @@ class TopMass(Score):
     k: int | None = Field(
         None, ge=1, description="Eigenvalues counted; null for the workload's `leading`."
     )
+    fraction: float | None = Field(
+        None, gt=0, lt=1, description="Of each factor's eigenvalues, in place of k."
+    )
     over: Literal["median", "mean", "min"] = Field(
         "median", description="What is taken of all factors."
     )
 
     def __call__(self, outcome: FactorSpectra) -> float:
         """Return it; raise `Missing` where no factor is larger than k and differs from 0."""
+        if self.fraction is not None:
+            shares = outcome.mass(fraction=self.fraction)
+            return _taken(shares.values(), self.over, "no factor differs from 0")
         count = outcome.leading if self.k is None else self.k
         return _taken(outcome.mass(count).values(), self.over, f"no factor is larger than {count}")
+
+    @model_validator(mode="after")
+    def _one_number(self) -> Self:
+        if self.k is not None and self.fraction is not None:
+            raise ValueError(
+                f"top_mass: k {self.k} and fraction {self.fraction:g} exclude each other"
+            )
+        return self
 
 
 class Rotation(Score):

@@ -36,9 +36,10 @@ class A9A(Task):
     LIBSVM's a9a (UCI Adult): 32,561 examples to train, 16,281 to test, in the file's order. One
     output, of class 1 where it is positive. Files are looked for in `$SKETCHBENCH_DATA/libsvm`
     (`a9a`, `a9a.t`, or either with `.gz`), then in the cache, then at LIBSVM's address. A training
-    file that lacks one row, 32,560 of 32,561, is about; it is taken, and said to be incomplete. A
-    file of known length must be the known one; a complete training file is checked by its form
-    alone, since no digest of it was ever published. A limit takes the first examples.
+    file that lacks one row, 32,560 of 32,561, is about; it is taken, and said to be
+    incomplete: by `prepare`, and in records of `regret` by the event `examples`. A file of known
+    length must be the known one; a complete training file is checked by its form alone, since no
+    digest of it was ever published. A limit takes the first examples.
     """
 
     name = "a9a"

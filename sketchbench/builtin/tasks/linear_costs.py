@@ -13,7 +13,8 @@ from sketchbench import Field, Shapes, Split, Task
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-WORLD, STREAM = 2, 0  # seeds of the basis, and of the costs
+WORLD, STREAM = 2, 0  # seeds of the first world's basis, and of its costs
+WORLDS = 3  # seeds from one world to the next
 
 
 class LinearCosts(Task):
@@ -23,7 +24,9 @@ class LinearCosts(Task):
     probability (1 + bias)/2 [Feinberg et al. 2023, Obs. 2, at bias 1]. `power`: coefficients
     √λᵢ(bias + √(1 − bias²)·z) along an orthonormal basis, z standard normal and λᵢ ∝ i^(−exponent);
     of a matrix along a product of one basis an axis, λ being the product. `flat`: exponent 0.
-    Without bias no point is better than another in expectation.
+    Without bias no point is better than another in expectation. In float64, for directions without
+    variance to be empty. The seed of a run draws the order and choice of costs; they and the basis
+    are drawn by `world` alone. Losses are in the unit of the costs, where a metric says nats.
     """
 
     name = "linear-costs"
@@ -37,6 +40,7 @@ class LinearCosts(Task):
     exponent: float = Field(1.0, ge=0, description="Decay of spectrum `power`, along each axis.")
     bias: float = Field(1.0, ge=0, le=1, description="0: costs of mean 0; 1: all of one sign.")
     examples: int = Field(10_000, ge=1, description="Costs.")
+    world: int = Field(0, ge=0, description="Seed of the basis and of the costs.")
 
     @property
     def shapes(self) -> Shapes:
@@ -44,18 +48,19 @@ class LinearCosts(Task):
         return Shapes(self.shape, 1)
 
     def load(self, split: Literal["train", "test"]) -> Split:
-        """Draw the costs, in float32; the test split is like the training split."""
-        rng = torch.Generator().manual_seed(STREAM + (split == "test"))
-        world = torch.Generator().manual_seed(WORLD)
+        """Draw the costs; the test split is like the training split."""
+        rng = torch.Generator().manual_seed(WORLDS * self.world + STREAM + (split == "test"))
+        world = torch.Generator().manual_seed(WORLDS * self.world + WORLD)
         bases = [_basis(size, world) for size in self.shape]
         costs = self._coefficients(rng, world)
         for axis, basis in enumerate(bases, 1):
             costs = (costs.movedim(axis, -1) @ basis.mT).movedim(-1, axis)
-        return Split(costs.float().contiguous(), torch.zeros(self.examples))
+        return Split(costs.contiguous(), torch.zeros(self.examples))
 
     def blank(self, split: Literal["train", "test"]) -> Split:
         """Return costs of 0."""
-        return Split(torch.zeros(self.examples, *self.shape), torch.zeros(self.examples))
+        costs = torch.zeros(self.examples, *self.shape, dtype=torch.double)
+        return Split(costs, torch.zeros(self.examples))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean output: targets mean nothing."""

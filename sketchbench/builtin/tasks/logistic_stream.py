@@ -14,17 +14,28 @@ from sketchbench import Field, Shapes, Split, Task
 if TYPE_CHECKING:
     from torch import Tensor
 
-SEEDS = {"train": 0, "test": 1, "world": 2}
+SEEDS = {"train": 0, "test": 1}
+WORLD = 2  # seed of the first world's rotation
+WORLDS = 3  # seeds from one world to the next
 
 
 class LogisticStream(Task):
     """Gaussian inputs of a planted covariance, E‖z‖² = 1, labels of a linear teacher. Synthetic.
 
     z = Q·diag(√λ)·u with u standard normal, λᵢ ∝ i^(−exponent) for i ≤ rank and `noise` of λ₁
-    beyond. Q is a random rotation, or the identity. Labels are drawn with log-odds
-    margin·⟨u, v⟩/‖v‖, v ones along the first `rank` directions: the weak ones matter as much as the
-    strong. Rotated, the diagonal of Σ ggᵀ says nothing of its low rank: AdaGrad's bound then has
-    Σᵢ G_ii^½, about √(d·tr G), in place of tr G^½ ≤ √(rank·tr G) [Duchi et al. 2011, §1.3].
+    beyond. Q is a random rotation, or the identity. Rotated, the diagonal of Σ ggᵀ says nothing of
+    its low rank: AdaGrad's bound then has Σᵢ G_ii^½, about √(d·tr G), in place of
+    tr G^½ ≤ √(rank·tr G) [Duchi et al. 2011, §1.3]. In float64, for directions without variance to
+    be empty. Labels are drawn with log-odds of one of two teachers, v ones along the first `rank`
+    directions:
+
+        whitened   margin·⟨u, v⟩/‖v‖: weak directions matter as much as strong ones, so that the
+                   best point is the farther away the weaker they are
+        plain      margin·⟨z, Qv⟩: of norm margin·√rank whatever the spectrum; the log-odds have
+                   margin times the root of the first directions' share in E‖z‖²
+
+    The seed of a run draws the order and choice of examples; they, Q and the labels are drawn by
+    `world` alone.
     """
 
     name = "logistic-stream"
@@ -33,7 +44,13 @@ class LogisticStream(Task):
     exponent: float = Field(0.0, ge=0, description="Decay of λ along them.")
     noise: float = Field(0.0, ge=0, le=1, description="λ beyond, as a fraction of λ₁.")
     rotated: bool = Field(True, description="Rotate the directions away from the axes.")
-    margin: float = Field(3.0, ge=0, description="Standard deviation of the log-odds.")
+    teacher: Literal["whitened", "plain"] = Field(
+        "whitened", description="Log-odds of the labels: linear in u, or in z with a fixed norm."
+    )
+    margin: float = Field(
+        3.0, ge=0, description="Standard deviation of the log-odds; of `plain`, at noise 0."
+    )
+    world: int = Field(0, ge=0, description="Seed of the rotation and of the examples.")
     examples: int = Field(10_000, ge=1, description="Examples to play.")
     test_examples: int = Field(2_000, ge=1, description="Examples to evaluate.")
 
@@ -44,17 +61,20 @@ class LogisticStream(Task):
 
     def load(self, split: Literal["train", "test"]) -> Split:
         """Draw one split; the rotation doesn't depend on which."""
-        rng = torch.Generator().manual_seed(SEEDS[split])
-        world = torch.Generator().manual_seed(SEEDS["world"])
+        rng = torch.Generator().manual_seed(WORLDS * self.world + SEEDS[split])
+        world = torch.Generator().manual_seed(WORLDS * self.world + WORLD)
         count = self._count(split)
         drawn = torch.randn(count, self.width, generator=rng, dtype=torch.double)
-        odds = self.margin * drawn[:, : self.rank].sum(1) / math.sqrt(self.rank)
-        labels = torch.rand(count, generator=rng, dtype=torch.double) < odds.sigmoid()
         inputs = drawn * self.spectrum().sqrt()
+        if self.teacher == "whitened":
+            odds = self.margin * drawn[:, : self.rank].sum(1) / math.sqrt(self.rank)
+        else:
+            odds = self.margin * inputs[:, : self.rank].sum(1)
+        labels = torch.rand(count, generator=rng, dtype=torch.double) < odds.sigmoid()
         if self.rotated:
             noise = torch.randn(self.width, self.width, generator=world, dtype=torch.double)
             inputs = inputs @ torch.linalg.qr(noise)[0].mT
-        return Split(inputs.float(), labels.long())
+        return Split(inputs, labels.long())
 
     def spectrum(self) -> Tensor:
         """Return λ (width,), which sum to 1, in double precision."""
@@ -65,7 +85,8 @@ class LogisticStream(Task):
     def blank(self, split: Literal["train", "test"]) -> Split:
         """Return a split of zeros of class 0."""
         count = self._count(split)
-        return Split(torch.zeros(count, self.width), torch.zeros(count, dtype=torch.int64))
+        inputs = torch.zeros(count, self.width, dtype=torch.double)
+        return Split(inputs, torch.zeros(count, dtype=torch.int64))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean logistic loss of outputs (n, 1)."""

@@ -33,16 +33,18 @@ class FactorSpectra:
             for name, values in zip(self.names, self.values, strict=True)
         }
 
-    def mass(self, count: int) -> Mapping[str, float]:
+    def mass(self, count: int | None = None, fraction: float = 0.0) -> Mapping[str, float]:
         """Return the share of the `count` largest eigenvalues in the trace, of factors with more.
 
-        nan for a factor of zeros.
+        Without a count, of `fraction` of them, rounded down, and one at least. nan for a factor of
+        zeros.
         """
-        return {
-            name: float(values[:count].sum() / values.sum())
-            for name, values in zip(self.names, self.values, strict=True)
-            if len(values) > count
-        }
+        shares = {}
+        for name, values in zip(self.names, self.values, strict=True):
+            counted = max(1, int(fraction * len(values))) if count is None else count
+            if len(values) > counted:
+                shares[name] = float(values[:counted].sum() / values.sum())
+        return shares
 
 
 class Factor:

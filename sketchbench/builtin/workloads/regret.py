@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import torch
+from pydantic import model_validator
 
 from sketchbench import (
     Diverged,
@@ -27,7 +28,7 @@ from sketchbench.builtin.workloads.game import Game, play
 if TYPE_CHECKING:
     from torch import Tensor
 
-UNKNOWN = 1e-3  # nats a round: a comparator known no better than that is unknown
+UNKNOWN = 1e-5  # nats a round: a comparator known no better than that is unknown
 
 
 class Online(Workload):
@@ -38,8 +39,11 @@ class Online(Workload):
     ⟨z, X⟩), and is (d, c) where it has c (of Xᵀz, with z flattened). The rate that is best has the
     least loss over all rounds; one that diverges has infinite loss. Within a ball ‖X‖ ≤ `radius`
     methods with a group key `radius` project in their own norm, others are projected in Frobenius
-    norm after each step.
+    norm after each step. Losses and regrets are in the task's unit: nats of logistic and softmax
+    losses, that of the costs where these are linear. As X is float64, so is the state: its bytes
+    are twice what they are in training.
 
+    Events: `examples` played, loaded, and in the complete split; `rates`; `best fixed point`.
     Outcomes: `play`, after each of `points` stretches; `guarantee`, in a ball and of methods whose
     optimizer has a method `guarantee(G, diameter)`, with G = Σ vec(g)vec(g)ᵀ: of one more game, at
     AdaGrad's rate in theory, diameter/√2; `average`, predictions on held-out data of the mean of
@@ -58,6 +62,16 @@ class Online(Workload):
     rounds: int | None = Field(None, ge=1, description="T, at most; null is all examples.")
     radius: float | None = Field(None, gt=0, description="Of the ball X stays in; null is Rᵈ.")
     points: int = Field(20, ge=1, description="Stretches of equal length that are told apart.")
+
+    @model_validator(mode="after")
+    def _one_ball(self) -> Self:
+        own = getattr(self.optimizer, "radius", None)
+        if own is not None and own != self.radius:
+            raise ValueError(
+                f"regret: optimizer '{self.optimizer.name}' has a ball of its own, of radius "
+                f"{own:g}; the comparator's is the workload's, {self.radius}: set that alone"
+            )
+        return self
 
     def run(self, run: Run) -> None:
         """Play with all rates, then find the best fixed point and deliver the outcomes."""
@@ -86,9 +100,9 @@ class Online(Workload):
         loss = rounds.loss(fixed.point).item()
         details = {"loss": loss, "gap": fixed.gap, "norm": fixed.point.norm().item()}
         run.deliver("play", Event("best fixed point", details | {"within": fixed.within}))
-        unknown = _unknown(fixed, len(rounds))
-        self._deliver_curve(run, rounds, best, fixed, unknown)
-        run.deliver("guarantee", partial(self._guarantee, run, rounds, loss, unknown))
+        why = unknown(fixed, len(rounds))
+        self._deliver_curve(run, rounds, best, fixed, why)
+        run.deliver("guarantee", partial(self._guarantee, run, rounds, loss, why))
         run.deliver("average", partial(self._predictions, rounds, best))
 
     def _drawn(self, run: Run) -> Rounds:
@@ -97,6 +111,9 @@ class Online(Workload):
         if not split.inputs.is_floating_point():
             raise Skip(f"regret: inputs of task '{self.task.name}' are no vectors but indices")
         order = self.task.order(split.targets, run.rng("order"))[: self.rounds]
+        examples = {"played": len(order), "loaded": len(split.targets)}
+        complete = _complete(self.task)
+        run.deliver("play", Event("examples", examples | {"complete": complete}))
         chosen = (part[order].to(run.device) for part in (split.inputs, split.targets))
         return Rounds(self.task, *chosen)
 
@@ -115,21 +132,21 @@ class Online(Workload):
         return {"best": best.rate, "edge": edge} | losses
 
     def _deliver_curve(
-        self, run: Run, rounds: Rounds, best: Game, fixed: Fixed, unknown: Missing | None
+        self, run: Run, rounds: Rounds, best: Game, fixed: Fixed, why: Missing | None
     ) -> None:
         count = len(rounds)
         ends = sorted({max(1, count * i // self.points) for i in range(1, self.points + 1)})
         for end in ends:
-            reached = unknown or rounds.loss(fixed.point, end).item()
+            reached = why or rounds.loss(fixed.point, end).item()
             played = Played(end, best.loss(end), reached, best.wrong(end))
             run.deliver("play", played, at=end)
 
     def _guarantee(
-        self, run: Run, rounds: Rounds, fixed: float, unknown: Missing | None
+        self, run: Run, rounds: Rounds, fixed: float, why: Missing | None
     ) -> Guarantee | Missing:
         """Return the regret beside its bound at the rate of theory, or why either isn't known."""
-        if unknown is not None:
-            return unknown
+        if why is not None:
+            return why
         if self.radius is None:
             return Missing("without a radius there is no diameter to bound the regret by")
         stated = Missing(f"optimizer '{self.optimizer.name}' states no bound of its regret here")
@@ -158,7 +175,16 @@ def _columns(outputs: Tensor) -> Tensor:
     return torch.nn.functional.pad(outputs, (1, 0)) if outputs.shape[1] == 1 else outputs
 
 
-def _unknown(fixed: Fixed, count: int) -> Missing | None:
+def _complete(task: Task) -> int | None:
+    """Return the examples of a task's complete training split, where it or its inner task knows."""
+    sizes = getattr(task, "sizes", None)
+    inner = getattr(task, "task", None)
+    if sizes is None:
+        return _complete(inner) if isinstance(inner, Task) else None
+    return int(sizes["train"])
+
+
+def unknown(fixed: Fixed, count: int) -> Missing | None:
     """Return why the comparator is unknown, where it is."""
     if fixed.gap <= UNKNOWN * count:
         return None

@@ -88,8 +88,8 @@ class Stream(Workload):
     noise: float = Field(1e-2, ge=0, description="The small eigenvalues of `low-rank`.")
     drift: float = Field(0.0, ge=0, description="Radians that the leading axes turn an update.")
     observe_every: int = Field(1, ge=1, description="n: blocks of rows an update of the sketch.")
-    skipped: Literal["exact", "averaged"] = Field(
-        "exact", description="What stands for n blocks: the last one, or their mean."
+    observe: Literal["last", "mean"] = Field(
+        "last", description="What stands for n blocks: the last one, or their mean."
     )
     weighted: bool = Field(
         True, description="Weigh it so that the sum of n blocks' covariances is right on average."
@@ -182,7 +182,7 @@ class Stream(Workload):
         block, and n for the mean, of which a covariance is 1/n of a block's.
         """
         count = len(blocks)
-        if self.skipped == "exact" or count == 1:
+        if self.observe == "last" or count == 1:
             return blocks[-1] * math.sqrt(count) if self.weighted else blocks[-1]
         total = torch.stack(blocks).sum(0)
         return total if self.weighted else total / count

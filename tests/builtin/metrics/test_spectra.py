@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from sketchbench import Missing
 from sketchbench.builtin import IntrinsicDimension, Rotation, TopMass
@@ -39,6 +40,9 @@ def test_small_factors_can_be_left_out():
         ({}, (2 / 8 + 12 / 16) / 2),
         ({"k": 1}, (1 / 8 + 8 / 16) / 2),
         ({"k": 4}, 4 / 8),  # of the factor of 4 it is all, whatever it holds: not counted
+        ({"fraction": 0.25}, (2 / 8 + 8 / 16) / 2),
+        ({"fraction": 0.5}, (4 / 8 + 12 / 16) / 2),
+        ({"fraction": 0.01}, (1 / 8 + 8 / 16) / 2),  # one at least
         ({"over": "min"}, 2 / 8),
         ({"over": "mean"}, (2 / 8 + 12 / 16) / 2),
     ],
@@ -50,6 +54,11 @@ def test_top_mass_is_the_share_of_the_largest(fields, expected):
 def test_of_no_larger_factor_there_is_no_top_mass():
     with pytest.raises(Missing, match="no factor is larger than 8"):
         TopMass(k=8)(spectra(FLAT, STEEP))
+
+
+def test_a_fraction_and_a_number_of_eigenvalues_exclude_each_other():
+    with pytest.raises(ValidationError, match="top_mass: k 2 and fraction 0.5 exclude each other"):
+        TopMass(k=2, fraction=0.5)
 
 
 def test_rotation_is_that_of_the_factors_that_have_one():

@@ -8,6 +8,7 @@ from sketchbench.builtin.tasks.binary import Binary
 from sketchbench.builtin.tasks.digits import Digits
 from sketchbench.builtin.tasks.linear_costs import LinearCosts
 from sketchbench.builtin.tasks.logistic_stream import LogisticStream
+from sketchbench.builtin.workloads.comparator import Rounds, best_fixed
 
 
 def moment(inputs):
@@ -95,6 +96,51 @@ def test_the_weak_directions_of_a_stream_matter_as_much_as_the_strong():
     assert means[4:].abs().max() <= 5 * deviation
 
 
+@pytest.mark.parametrize(
+    "task",
+    [
+        LogisticStream(width=12, rank=4, exponent=2.0, examples=300),
+        LinearCosts(shape=(12,), rank=4, examples=300),
+    ],
+)
+def test_directions_without_variance_are_empty_to_the_rounding_of_float64(task):
+    """Methods that see them at all would make whole steps along rounding."""
+    found = torch.linalg.svdvals(task.load("train").inputs)
+    assert found.dtype == torch.float64
+    assert found[4] <= 12 * torch.finfo(torch.float64).eps * found[0]
+
+
+@pytest.mark.parametrize("rotated", [True, False])
+@pytest.mark.parametrize("exponent", [0.0, 2.0])
+def test_a_plain_teacher_has_the_same_norm_for_every_spectrum(exponent, rotated):
+    """The best fixed point is about margin·√rank away, as far as the labels can say."""
+    task = LogisticStream(
+        width=3,
+        rank=3,
+        exponent=exponent,
+        rotated=rotated,
+        teacher="plain",
+        margin=2.0,
+        examples=20_000,
+    )
+    split = task.load("train")
+    fixed = best_fixed(Rounds(task, split.inputs, split.targets), None)
+    error = 3 * (4 * 3 / (task.spectrum().min().item() * 20_000)) ** 0.5  # Fisher's: λ/4 at most
+    assert fixed.point.norm().item() == pytest.approx(2.0 * 3**0.5, abs=error)
+    if not rotated:
+        assert (fixed.point - 2.0).abs().max() <= error
+
+
+@pytest.mark.parametrize("make", [LinearCosts, LogisticStream])
+def test_another_world_has_other_directions_and_the_same_spectrum(make):
+    one, other, again = (make(examples=2000, world=w).load("train").inputs for w in (0, 1, 0))
+    assert torch.equal(one, again)
+    apart = (moment(one) - moment(other)).norm()
+    assert apart > 0.5 * moment(one).norm()
+    spectra = [torch.linalg.eigvalsh(moment(inputs)) for inputs in (one, other)]
+    torch.testing.assert_close(*spectra, rtol=0, atol=0.2 * spectra[0][-1].item())
+
+
 def test_test_data_are_other_draws_of_the_same_world():
     for task in (LogisticStream(examples=2000, test_examples=2000), LinearCosts(examples=2000)):
         train, test = task.load("train"), task.load("test")
@@ -141,3 +187,4 @@ def test_a_blank_split_is_like_a_loaded_one(task):
         blank, loaded = task.blank(split), task.load(split)
         assert blank.inputs.shape == loaded.inputs.shape
         assert blank.targets.dtype == loaded.targets.dtype
+        assert blank.inputs.dtype == loaded.inputs.dtype

@@ -1,8 +1,10 @@
 import math
+from typing import ClassVar
 
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from torch import nn
 
 from sketchbench import Diverged, Field, Missing, Optimizer, Shapes, Skip, Split, Task
@@ -16,11 +18,11 @@ from sketchbench.builtin.metrics.regret import (
     Regret,
     RegretOverBound,
 )
+from sketchbench.builtin.tasks.binary import Binary
 from sketchbench.builtin.tasks.digits import Digits
 from sketchbench.builtin.tasks.linear_costs import LinearCosts
 from sketchbench.builtin.tasks.logistic_stream import LogisticStream
 from sketchbench.builtin.tasks.tokens import RandomTokens
-from sketchbench.builtin.workloads.comparator import Rounds, best_fixed
 from sketchbench.builtin.workloads.regret import Online
 from sketchbench.run import Run, Wanted
 
@@ -131,40 +133,6 @@ def test_one_round_of_linear_costs_is_gradient_descent_in_a_ball(sgd):
 
 
 LOGISTIC = LogisticStream(width=6, rank=3, noise=0.2, examples=200)
-LINEAR = LinearCosts(shape=(3, 2), spectrum="power", rank=1, examples=50)
-GAMES = [
-    *((LOGISTIC, radius) for radius in (0.5, 3.0, 1000.0, None)),
-    *((Digits(train_limit=100), radius) for radius in (0.5, 3.0, None)),
-    *((LINEAR, radius) for radius in (0.5, 1000.0)),
-]
-
-
-@pytest.mark.parametrize(("task", "radius"), GAMES)
-def test_no_feasible_point_is_better_than_the_comparator_by_more_than_its_gap(task, radius):
-    split = task.load("train")
-    rounds = Rounds(task, split.inputs, split.targets)
-    fixed = best_fixed(rounds, radius)
-    loss = rounds.loss(fixed.point).item()
-    assert fixed.gap + 1e-9 >= 0
-    assert fixed.gap <= 1e-3 * len(rounds)
-    assert radius is None or fixed.point.norm().item() <= radius * (1 + 1e-12)
-    rng = torch.Generator().manual_seed(0)
-    for size in (1e-3, 0.1, 1.0):
-        for _ in range(20):
-            step = torch.randn(rounds.shape, generator=rng, dtype=torch.double)
-            other = fixed.point + size * step / step.norm()
-            if radius is not None:
-                other = other * min(1.0, radius / other.norm().item())
-            assert rounds.loss(other).item() >= loss - fixed.gap - 1e-9 * abs(loss)
-
-
-def test_the_best_cost_in_a_ball_is_the_closed_form():
-    split = LINEAR.load("train")
-    rounds = Rounds(LINEAR, split.inputs, split.targets)
-    fixed = best_fixed(rounds, 2.0)
-    total = split.inputs.double().sum(0)
-    torch.testing.assert_close(fixed.point, -2 * total / total.norm())
-    assert abs(fixed.gap) <= 1e-7 * 50
 
 
 def test_linear_costs_without_a_ball_have_no_regret(sgd):
@@ -237,6 +205,36 @@ def test_a_bound_is_compared_at_the_rate_of_theory_and_the_method_knows_its_ball
     assert found["cumulative_loss"].value == pytest.approx(tuned)
     regret = found["regret"].value + suffered - tuned
     assert found["regret_over_bound"].value == pytest.approx(regret / (0.4 * squares))
+
+
+class _Balled(_Own):
+    """SGD in a ball that its recipe gives, of the tests."""
+
+    name = "test-balled"
+    radius: float | None = Field(None)
+
+
+@pytest.mark.parametrize("radius", [None, 3.0])
+def test_a_ball_of_the_optimizer_s_own_is_refused(radius):
+    complaint = "'test-balled' has a ball of its own, of radius 2; the comparator's is the workl"
+    with pytest.raises(ValidationError, match=complaint):
+        Online(task=LOGISTIC, optimizer=_Balled(radius=2.0), radius=radius)
+    assert Online(task=LOGISTIC, optimizer=_Balled(radius=2.0), radius=2.0).radius == 2.0
+
+
+class _Incomplete(_Cliff):
+    """A task of 500 examples of which 400 are at hand, of the tests."""
+
+    name = "test-incomplete"
+    sizes: ClassVar[dict[str, int]] = {"train": 500}
+
+
+def test_a_record_says_of_how_many_examples_it_is(sgd):
+    binary = Binary(task=Digits(train_limit=30))
+    for task, counts in ((_Incomplete(), (25, 400, 500)), (binary, (25, 30, 1437))):
+        _, events = ran(Online(task=task, optimizer=sgd(), rounds=25, rates=(0.01,)))
+        told = next(event for event in events if event["what"] == "examples")
+        assert (told["played"], told["loaded"], told["complete"]) == counts
 
 
 def test_several_outputs_make_a_matrix_of_x_and_mistakes_are_wrong_classes(sgd):

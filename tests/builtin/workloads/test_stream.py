@@ -73,11 +73,11 @@ def streamed(seed=0, sketch=None, **fields):
     return run, _Live.given
 
 
-@pytest.mark.parametrize("skipped", ["exact", "averaged"])
+@pytest.mark.parametrize("observe", ["last", "mean"])
 @pytest.mark.parametrize("every", [1, 4])
 @pytest.mark.parametrize("beta2", [1.0, 0.9])
-def test_what_was_observed_is_what_an_exact_sketch_holds(beta2, every, skipped):
-    run, _ = streamed(sketch=Recorded(beta2=beta2), observe_every=every, skipped=skipped)
+def test_what_was_observed_is_what_an_exact_sketch_holds(beta2, every, observe):
+    run, _ = streamed(sketch=Recorded(beta2=beta2), observe_every=every, observe=observe)
     outcome = run.last("observed")
     assert isinstance(outcome, Estimated)
     bound = 100 * EPS * outcome.exact.norm().item()
@@ -102,28 +102,28 @@ def test_skipping_changes_what_is_observed_and_not_the_truth():
 
 
 @pytest.mark.parametrize(
-    ("skipped", "weighted", "expected"),
+    ("observe", "weighted", "expected"),
     [
-        ("exact", False, lambda blocks: blocks[3]),
-        ("averaged", False, lambda blocks: sum(blocks) / 4),
-        ("averaged", True, lambda blocks: sum(blocks)),
+        ("last", False, lambda blocks: blocks[3]),
+        ("mean", False, lambda blocks: sum(blocks) / 4),
+        ("mean", True, lambda blocks: sum(blocks)),
     ],
 )
-def test_what_stands_for_skipped_blocks(skipped, weighted, expected):
+def test_what_stands_for_skipped_blocks(observe, weighted, expected):
     _, rows = streamed()
-    _, some = streamed(observe_every=4, skipped=skipped, weighted=weighted)
+    _, some = streamed(observe_every=4, observe=observe, weighted=weighted)
     torch.testing.assert_close(some[0], expected(rows[:4]))
 
 
-@pytest.mark.parametrize("skipped", ["exact", "averaged"])
-def test_the_weights_are_right_on_average(skipped):
+@pytest.mark.parametrize("observe", ["last", "mean"])
+def test_the_weights_are_right_on_average(observe):
     """The trace of what is observed over that of C, whose expectation is 1.
 
     With 2000 updates of d = 12 equal eigenvalues the numerator has a relative deviation of
     √(2/(2000·12)), the denominator half of it.
     """
     fields = {"rounds": 8000, "rows": 1, "spectrum": "flat", "checkpoints": 1}
-    run, _ = streamed(observe_every=4, skipped=skipped, **fields)
+    run, _ = streamed(observe_every=4, observe=observe, **fields)
     ratio = float(run.last("observed").exact.trace() / run.last("stream").exact.trace())
     assert ratio == pytest.approx(1, abs=5 * 1.5 * math.sqrt(2 / 24_000))
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from sketchbench import Field
-from sketchbench_frequent_directions.online.preconditioner import Preconditioner
+from sketchbench_frequent_directions.online.preconditioner import Preconditioner, seen
 from sketchbench_frequent_directions.online.vectors import OnlineOptimizer, OnlineRecipe, weight
 
 
 class AdagradFull(OnlineRecipe):
     """AdaGrad with a full matrix: H = (Σ ggᵀ + δI)^½, an eigendecomposition (d, d) a step.
 
-    Eigenvalues below d·ε of the largest are 0, and H⁺ is of Moore and Penrose.
+    Eigenvalues up to d·ε of the largest are 0, and H⁺ is of Moore and Penrose.
     """
 
     name = "adagrad-full"
@@ -43,8 +43,7 @@ class _AdagradFull(OnlineOptimizer):
     ) -> Preconditioner:
         state["sum"].addr_(gradient, gradient)
         values, vectors = torch.linalg.eigh(state["sum"])
-        noise = len(values) * torch.finfo(values.dtype).eps * values[-1]
-        values = torch.where(values > noise, values, 0)
+        values = seen(values, len(values))
         return Preconditioner(vectors, (values + group["delta"]).sqrt())
 
     def guarantee(self, moment: Tensor, diameter: float) -> float:

@@ -49,6 +49,17 @@ class Preconditioner(NamedTuple):
         return found.mul_(min(1.0, radius / float(found.norm())))  # to the last bit
 
 
+def seen(values: Tensor, size: int) -> Tensor:
+    """Return eigenvalues (k,) of a second moment (size, size), 0 where they are its rounding.
+
+    Up to size·ε of the largest they are rounding of the sum Σ ggᵀ: H⁺ would make whole steps of it.
+    """
+    if not len(values):
+        return values
+    noise = size * torch.finfo(values.dtype).eps * values.max()
+    return torch.where(values > noise, values, 0)
+
+
 def _shrinkage(values: Tensor, parts: Tensor, radius: float) -> Tensor:
     """Return the factor (n,) of each part (n,) of y, along eigenvectors of these values (n,)."""
     h, y = (part.double().cpu().numpy() for part in (values, parts))

@@ -19,7 +19,7 @@ def absorb_row(sketch: Sketch, row: Tensor, beta2: float, tail_decay: float) -> 
     left, found, _ = torch.linalg.svd(stack, full_matrices=False)
     rank = len(roots)
     noise = max(stack.shape) * torch.finfo(found.dtype).eps
-    found = torch.where(found > noise * found[0], found, 0)  # H⁺ would make whole steps of it
+    found = torch.where(found > noise * found[0], found, 0)  # rounding of the stack
     cutoff = found[rank] if len(found) > rank else found.new_zeros(())
     roots = ((found[:rank] - cutoff) * (found[:rank] + cutoff)).sqrt()
     tail = tail if tail_decay == 1 else tail * tail_decay

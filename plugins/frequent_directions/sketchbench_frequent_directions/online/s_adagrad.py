@@ -102,16 +102,33 @@ class _SAdagrad(SketchedOptimizer):
     def guarantee(self, moment: Tensor, diameter: float) -> float | None:
         """Return what the regret within a set of diameter D isn't above. [Feinberg et al., Thm 3]
 
-        (D²/2η + η)·(tr G^½ + √(d(d − ℓ)·Σ_{i≥ℓ} λᵢ) + d√δ), with the eigenvalues λ (d,) of G, which
-        is Σ ggᵀ over all rounds, `moment` (d, d); √2·D before the bracket at the paper's η = D/√2.
-        For sums and exact solvers, and an update every step; None otherwise.
+        D²/2η·(tr G^½ + √(d(d − ℓ)Ω) + d√δ) + η·tr G^½, where G is Σ ggᵀ over all rounds, `moment`
+        (d, d), λ its eigenvalues and Ω = min_{k<ℓ} Σ_{i>k} λᵢ/(ℓ − k) ≥ ρ [ibid., Lemma 1].
+
+        The regret is at most D²/2η·tr H_T + η/2·Σ gᵀH_t⁺g, as H_t grows [Duchi et al. 2011]. Let
+        G̃_t = Ḡ_t + ρ_t·I. 1. G̃_t ⪰ G_t, hence Σ gᵀH_t⁺g ≤ Σ gᵀ(G_t^½)⁺g ≤ 2·tr G^½: what escaped
+        isn't in this half. 2. G̃_T has eigenvalues λᵢ + eᵢ with eᵢ in [0, ρ], from the sandwich. An
+        update by one row takes what escapes from ℓ eigenvalues and adds it to d: Σ eᵢ = (d − ℓ)ρ,
+        and tr H_T ≤ Σ √λᵢ + Σ √eᵢ ≤ tr G^½ + √(d·Σ eᵢ) by Cauchy and Schwarz.
+
+        Differs from the paper: we have its statement alone, and this proof is ours, in general η
+        and with δ. For sums and exact solvers, and an update every step; None otherwise.
         """
         group = self.param_groups[0]
         if group["beta2"] < 1 or group["update_every"] > 1 or group["solver"] not in EXACT:
             return None
         values = torch.linalg.eigvalsh(moment).clamp_min(0).flip(0)
         size, rows = len(values), group["rank"] + 1
-        beyond = max(size - rows, 0) * float(values[rows - 1 :].sum())
-        bracket = float(values.sqrt().sum()) + math.sqrt(size * beyond)
+        trace = float(values.sqrt().sum())
+        escaped = math.sqrt(size * max(size - rows, 0) * _escape(values, rows))
         ridge = size * math.sqrt(group["delta"])
-        return weight(diameter, group["lr"]) * (bracket + ridge)
+        return weight(diameter, group["lr"]) * trace + (
+            weight(diameter, group["lr"]) - group["lr"]
+        ) * (escaped + ridge)
+
+
+def _escape(values: Tensor, rows: int) -> float:
+    """Return Ω = min_{k<ℓ} Σ_{i>k} λᵢ/(ℓ − k) of eigenvalues (d,), descending; ℓ is `rows`."""
+    behind = values.flip(0).cumsum(0).flip(0)[:rows]  # Σ_{i>k} λᵢ, k from 0
+    left = rows - torch.arange(len(behind), device=values.device)
+    return float((behind / left).min())

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from sketchbench import Field
-from sketchbench_frequent_directions.online.preconditioner import Preconditioner
+from sketchbench_frequent_directions.online.preconditioner import Preconditioner, seen
 from sketchbench_frequent_directions.online.rows import absorb_row
 from sketchbench_frequent_directions.online.vectors import OnlineOptimizer, OnlineRecipe
 from sketchbench_frequent_directions.sketch import Sketch, absorb, empty
@@ -77,4 +77,5 @@ class SketchedOptimizer(OnlineOptimizer):
                     solver=SOLVERS[group["solver"]],
                 )
             state.update(sketch._asdict())
-        return Preconditioner(sketch.vectors, *self.spectrum(sketch.roots, sketch.tail, group))
+        roots = seen(sketch.roots.square(), len(gradient)).sqrt()  # the sketch keeps all
+        return Preconditioner(sketch.vectors, *self.spectrum(roots, sketch.tail, group))

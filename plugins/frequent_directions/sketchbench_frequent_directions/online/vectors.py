@@ -68,7 +68,7 @@ class OnlineOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; raise `FloatingPointError` for a gradient that isn't finite."""
+        """Take one step; raise `FloatingPointError` for a gradient without a finite norm."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -82,9 +82,11 @@ class OnlineOptimizer(torch.optim.Optimizer):
     def _move(self, p: nn.Parameter, group: Mapping[str, Any]) -> None:
         gradient = p.grad.reshape(-1)  # type: ignore[union-attr]
         if not gradient.norm().isfinite():
+            finite = bool(gradient.isfinite().all())
+            what = "is too large: the sum of its squares overflows" if finite else "isn't finite"
             raise FloatingPointError(
-                f"{type(self).__name__}: the gradient of a parameter {tuple(p.shape)} isn't finite;"
-                " its state is as it was"
+                f"{type(self).__name__}: the gradient of a parameter {tuple(p.shape)} {what}; "
+                "its state is as it was"
             )
         state = self.state[p]
         if not state:

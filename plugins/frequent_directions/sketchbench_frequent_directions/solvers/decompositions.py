@@ -9,7 +9,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.functional import pad
 
-from sketchbench_frequent_directions.solvers import Leading
+from sketchbench_frequent_directions.solvers import Leading, Solver
 
 PANEL = 128  # rows of a symmetric matrix done at once; below it, saving half isn't worth a call
 
@@ -94,7 +94,8 @@ def leading(vectors: Tensor, roots: Tensor, rank: int, resolution: float) -> Lea
     """Cut all pairs found, U (..., d, q) and σ (..., r), at `rank`; r may be above q.
 
     What is below `resolution` of the largest is rounding, and 0: a tail of rounding errors would
-    be inverted with everything else. Missing columns are zeros.
+    be inverted with everything else. It is lost, `resolution`² of λ₁ an update at most; `hidden`
+    says where. Missing columns are zeros.
     """
     roots = torch.where(roots > resolution * roots[..., :1], roots, 0)
     missing = rank + 1 - roots.shape[-1]
@@ -102,3 +103,26 @@ def leading(vectors: Tensor, roots: Tensor, rank: int, resolution: float) -> Lea
     vectors = pad(vectors[..., :rank], (0, max(rank - vectors.shape[-1], 0)))
     cutoff = roots[..., rank]
     return Leading(vectors, roots[..., :rank], cutoff, cutoff.square())
+
+
+def hidden(roots: Tensor, rank: int, resolution: float) -> Tensor:
+    """Return which stacks (...) have a root among the first k + 1 that `leading` takes for 0.
+
+    Of roots (..., r), descending. Nothing is hidden of a stack of zeros.
+    """
+    if not roots.shape[-1]:
+        return torch.zeros(roots.shape[:-1], dtype=torch.bool, device=roots.device)
+    largest, last = roots[..., 0], roots[..., min(rank, roots.shape[-1] - 1)]
+    return (largest > 0) & ~(last > resolution * largest)
+
+
+def replaced(
+    found: Leading, failed: Tensor, solver: Solver, stack: Tensor, warm: Tensor
+) -> Leading:
+    """Return what was found, but of stacks that `failed` (...) what `solver` finds; in place."""
+    if not told(failed.any(), assumed=False):
+        return found
+    better = solver(stack[failed], found.roots.shape[-1], warm[failed])
+    for part, replacement in zip(found, better, strict=True):
+        part[failed] = replacement
+    return found

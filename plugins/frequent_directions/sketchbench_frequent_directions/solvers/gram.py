@@ -9,18 +9,24 @@ from torch import Tensor
 
 from sketchbench_frequent_directions.solvers import Leading
 from sketchbench_frequent_directions.solvers import decompositions as dense
+from sketchbench_frequent_directions.solvers.svd import svd
 
 
 def gram(stack: Tensor, rank: int, warm: Tensor) -> Leading:
-    """Return the leading pairs, exact to rounding in float32; in float64 to 4e-8 of the largest.
+    """Return the leading pairs, exact to rounding.
 
-    Squaring halves the digits: of a float32 stack float64 keeps all of them.
+    Squaring halves the digits: of a float32 stack float64 keeps all of them. Of a float64 stack it
+    hides roots below 4e-8 of the largest; one whose (k+1)-th root is hidden is left to `svd`, since
+    an update would let up to 2e-15·λ₁ go, that neither the sketch nor its tail would hold.
     """
     epsilon = torch.finfo(stack.dtype).eps
     vectors, roots, _ = pairs(stack.double(), rank, 8 * epsilon)
     resolution = max(8 * epsilon, squared_resolution(torch.float64))
     found = dense.leading(vectors, roots, rank, resolution)
-    return Leading(*(part.to(stack.dtype) for part in found))
+    found = Leading(*(part.to(stack.dtype) for part in found))
+    if resolution == 8 * epsilon:
+        return found
+    return dense.replaced(found, dense.hidden(roots, rank, resolution), svd, stack, warm)
 
 
 def pairs(stack: Tensor, rank: int, allowed: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,9 +47,11 @@ def pairs(stack: Tensor, rank: int, allowed: float) -> tuple[Tensor, Tensor, Ten
     scaled = stack @ vectors
     vectors = scaled / torch.where(active, kept, 1).unsqueeze(-2)
     loss = dense.orthogonality_loss(vectors, active)
-    if not dense.told((loss <= allowed).all(), assumed=True):
-        vectors, triangle = torch.linalg.qr(scaled)
-        vectors = vectors * triangle.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    sound = loss <= allowed
+    if not dense.told(sound.all(), assumed=True):
+        mended, triangle = torch.linalg.qr(scaled)
+        mended = mended * triangle.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+        vectors = torch.where(sound[..., None, None], vectors, mended)
     return vectors, roots, loss
 
 

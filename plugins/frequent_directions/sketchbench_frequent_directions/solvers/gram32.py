@@ -13,29 +13,34 @@ GUARD = 0.1  # the largest |UᵀU − I| that a QR decomposition mends without c
 
 
 class Gram32:
-    """As `gram`, without float64; stacks whose vectors fail the guard are given to `gram`.
+    """As `gram`, without float64; stacks that it can't vouch for are given to `gram`.
 
-    A float32 Gram matrix resolves roots down to 3e-4 of the largest; below, a tall stack's vectors
-    are rounding, and |UᵀU − I| reaches 0.5 and more on nearly low-rank streams. What of it is above
-    `GUARD` falls back, and `fallbacks` counts it; a stream that always does is better served by
-    `gram` itself. A wide stack's vectors are those of eigh, orthonormal in any case.
+    A float32 Gram matrix resolves roots down to 1e-3 of the largest. Where the (k+1)-th is below,
+    an update would let up to 1e-6·λ₁ go, that neither the sketch nor its tail would hold; and a
+    tall stack's vectors are rounding there, whose |UᵀU − I| reaches 0.5 and more (above `GUARD` no
+    QR decomposition mends it). `fallbacks` counts such stacks: those of sketches that aren't
+    filled, and of nearly low-rank streams, which are better served by `gram` itself.
     """
 
     def __init__(self) -> None:
         self.fallbacks = 0  # stacks given to `gram`, in this process
 
     def __call__(self, stack: Tensor, rank: int, warm: Tensor) -> Leading:
-        """Return the leading pairs; squares of roots to 1e-6 of the largest in float32."""
+        """Return the leading pairs; squares of roots to 1e-6 of the largest an update, in float32.
+
+        These errors are of either sign and add up, over 1/(1 − β₂) updates of a stream that decays.
+        """
         vectors, roots, loss = pairs(stack, rank, 8 * torch.finfo(stack.dtype).eps)
-        found = dense.leading(vectors, roots, rank, squared_resolution(stack.dtype))
-        failed = ~(loss <= GUARD)
-        if not dense.told(failed.any(), assumed=False):
-            return found
-        self.fallbacks += int(failed.sum())
-        better = gram(stack[failed], rank, warm[failed])
-        for part, replacement in zip(found, better, strict=True):
-            part[failed] = replacement
-        return found
+        resolution = squared_resolution(stack.dtype)
+        found = dense.leading(vectors, roots, rank, resolution)
+        failed = ~(loss <= GUARD) | dense.hidden(roots, rank, resolution)
+        if dense.told(failed.any(), assumed=False):
+            self.fallbacks += int(failed.sum())
+        return dense.replaced(found, failed, gram, stack, warm)
+
+    def __reduce__(self) -> str:
+        """Copy and pickle as the one that there is, so that all falls count in one place."""
+        return "gram32"
 
 
 gram32 = Gram32()
