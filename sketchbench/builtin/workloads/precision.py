@@ -27,8 +27,8 @@ class FP32:
         """Make the forward of the sketched model compute in this precision."""
 
     def inputs(self, inputs: Tensor) -> Tensor:
-        """Return a batch in the format that the model takes."""
-        return inputs
+        """Return a batch in the format that the model takes: data in fp64 becomes fp32."""
+        return inputs.float() if inputs.dtype == torch.float64 else inputs
 
     def outputs(self, outputs: Tensor) -> Tensor:
         """Return a model's outputs in the format that the loss takes."""
