@@ -27,8 +27,9 @@ class FP32:
         """Make the forward of the sketched model compute in this precision."""
 
     def inputs(self, inputs: Tensor) -> Tensor:
-        """Return a batch in the format that the model takes: data in fp64 becomes fp32."""
-        return inputs.float() if inputs.dtype == torch.float64 else inputs
+        """Return a batch in the format that the model takes: fp64 data in torch's default one."""
+        wide = inputs.dtype == torch.float64
+        return inputs.to(torch.get_default_dtype()) if wide else inputs
 
     def outputs(self, outputs: Tensor) -> Tensor:
         """Return a model's outputs in the format that the loss takes."""

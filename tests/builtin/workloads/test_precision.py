@@ -206,8 +206,14 @@ def test_tokens_stay_tokens(train, precision):
     assert math.isfinite(first_loss(run))
 
 
-def test_fp32_changes_nothing():
+def test_fp32_takes_data_in_double_precision_as_the_model_does():
     arithmetic, x = PRECISIONS["fp32"](), torch.ones(2, dtype=torch.float64)
+    assert arithmetic.inputs(x).dtype == torch.float32
+    assert arithmetic.inputs(torch.ones(2, dtype=torch.int64)).dtype == torch.int64
+
+
+def test_fp32_changes_nothing():
+    arithmetic, x = PRECISIONS["fp32"](), torch.ones(2)
     model = nn.Linear(2, 2)
     arithmetic.attach(model, CPU)
     assert arithmetic.inputs(x) is x
