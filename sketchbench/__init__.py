@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sketchbench.metric import Derived, Metric, Probe, Quotient, Score
     from sketchbench.outcomes import (
         Approximation,
+        Escaped,
         Event,
         GradientSample,
         Predictions,
@@ -58,6 +59,7 @@ __all__ = [
     "CovarianceSketch",
     "Derived",
     "Diverged",
+    "Escaped",
     "Event",
     "Field",
     "GradientSample",
@@ -94,6 +96,7 @@ _ROOMS = {
     "pydantic": ("Field",),
     "sketchbench.outcomes": (
         "Approximation",
+        "Escaped",
         "Event",
         "GradientSample",
         "Predictions",

@@ -101,7 +101,9 @@ class Optimizer(Recipe):
         Its attribute `state_parts`, if it has one, maps keys of its state to the parts in which
         memory is reported: `momentum`, `second_moment`, `preconditioner`, `sketch`, `graft`, or
         others in lower case with underscores, which reports show as blanks. Keys that it doesn't
-        map (step counters, say) are the `rest`.
+        map (step counters, say) are the `rest`. Its method `escaped_shares`, if it has one, returns
+        ρ / (ρ + trace of what is held) of each second moment that it sketches, (sketches,) and on
+        the CPU: what `escaped_share` reports of training.
         """
 
     def state_bytes(self, params: Sequence[nn.Parameter]) -> Mapping[str, int] | None:

@@ -87,6 +87,17 @@ class Spectra:
 
 
 @dataclass(frozen=True)
+class Escaped:
+    """Outcome of an optimizer that sketches second moments: what escaped each of its sketches.
+
+    `shares` (sketches,) are ρ / (ρ + trace of what is held), from 0 to 1; none where an optimizer
+    keeps no sketch, or tells nothing of it.
+    """
+
+    shares: Tensor
+
+
+@dataclass(frozen=True)
 class Event:
     """An outcome that no score need judge: something that happened, in the record as it is."""
 

@@ -7,7 +7,7 @@ every few steps, state that is saved, moved and declared, equal shapes in batche
 
 from __future__ import annotations
 
-from sketchbench.preconditioning.factor import Factor, Kept
+from sketchbench.preconditioning.factor import Factor, Kept, Sketching
 from sketchbench.preconditioning.grafting import GraftName
 from sketchbench.preconditioning.kronecker import Kronecker, Skipped
 from sketchbench.preconditioning.shapes import Layout, Tile, layout, merged
@@ -18,6 +18,7 @@ __all__ = [
     "Kept",
     "Kronecker",
     "Layout",
+    "Sketching",
     "Skipped",
     "Tile",
     "layout",

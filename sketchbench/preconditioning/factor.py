@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -44,3 +44,11 @@ class Factor(Protocol):
 
     def apply(self, kept: Kept, x: Tensor, exponent: float) -> Tensor:
         """Return C^exponent x for x (B, d, n), as of the last `refresh`."""
+
+
+@runtime_checkable
+class Sketching(Factor, Protocol):
+    """A factor that sketches, and tells how much of C escaped it."""
+
+    def escaped_share(self, kept: Kept) -> Tensor:
+        """Return ρ / (ρ + trace of what is held) of each block, (B,); 0 of C = 0."""

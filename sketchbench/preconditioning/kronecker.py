@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sketchbench.preconditioning import batches, memory
 from sketchbench.preconditioning.batches import Source
-from sketchbench.preconditioning.factor import Factor
+from sketchbench.preconditioning.factor import Factor, Sketching
 from sketchbench.preconditioning.gradients import Gradient, collected
 from sketchbench.preconditioning.grafting import GRAFTS, GraftName, grafted
 from sketchbench.preconditioning.options import averages, check, forming, recognise, unmet
@@ -140,6 +140,20 @@ class Kronecker(torch.optim.Optimizer):
                     for part, size in memory.declared(p, group, self.factor).items():
                         found[part] = found.get(part, 0) + size
         return found
+
+    def escaped_shares(self) -> Tensor:
+        """Return ρ / (ρ + trace of what is held) of every sketch, (sketches,), on the CPU.
+
+        Of parameters that took a step; none where the factor doesn't sketch.
+        """
+        factor, found = self.factor, []
+        if isinstance(factor, Sketching):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if self.state.get(p):
+                        kept = memory.axes(self.state[p], memory.form(p, group), factor)
+                        found += [factor.escaped_share(axis).double().cpu() for axis in kept]
+        return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group with options of its own; raise for what can't be taken, before it is in."""

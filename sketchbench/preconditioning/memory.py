@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -55,6 +55,13 @@ def empty(
     if group["momentum"]:
         state["momentum"] = torch.zeros_like(p, device=device, dtype=dtype, requires_grad=False)
     return state
+
+
+def axes(state: Mapping[str, Tensor], form_: Layout, factor: Factor) -> Iterator[dict[str, Tensor]]:
+    """Yield what is kept of every axis of every tile, by name."""
+    for number, tile in enumerate(form_.tiles):
+        for axis in range(len(tile.sizes)):
+            yield {name: state[f"{number}.{axis}.{name}"] for name in factor.parts}
 
 
 def part(key: str, factor: Factor) -> str:

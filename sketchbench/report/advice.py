@@ -154,7 +154,8 @@ def _saving_nothing(
 
 def _escaping(group: Group, readings: Readings) -> Iterator[str]:
     """Tell of covariance sketches, the baseline too, whose diagonal is most of what they have."""
-    for column, by_method in _columns(readings, "tail_share"):
+    shares = (*_columns(readings, "tail_share"), *_columns(readings, "escaped_share"))
+    for column, by_method in shares:
         values = {label: column.estimate(by_method[label]) for label in group.methods}
         found = [
             f"{label} ({share.value:.2g})"

@@ -52,7 +52,7 @@ def test_names_are_known_to_suites():
         *("requested_bytes", "allocated_bytes", "reserved_bytes", "device_total_bytes"),
         *("step_flops", "build_flops"),
         *("stream", "covariance_error", "lower_violation", "upper_violation", "apply_time"),
-        *("escaped_mass", "escaped_over_bound", "tail_share"),
+        *("escaped_mass", "escaped_over_bound", "escaped_share", "tail_share"),
         *("spectrum-probe", "gaussian-control", "intrinsic_dimension", "top_mass", "rotation"),
         "vit",
         *("regret", "average_regret", "cumulative_loss", "mistakes", "regret_over_bound"),

@@ -23,6 +23,7 @@ FACTS = {  # unit, direction, relative, where
     "gradient_bias": ("1", "lower", False, "gradients"),
     "gradient_variance": ("1", "lower", True, "gradients"),
     "tail_share": ("fraction", "lower", False, "stream"),
+    "escaped_share": ("fraction", "lower", False, "optimizer"),
 }
 DERIVED = ("time_to_target", "workspace_bytes", "skill")
 BREAKDOWN = ("peak_bytes", "step_flops")

@@ -214,11 +214,12 @@ def test_advice_is_printed_under_the_table(bench, cell):
     assert "\n  advice: accuracy more than 0.05 below 'exact': a (rank 2" in bench.text()
 
 
-def test_a_tail_that_outweighs_what_is_kept_asks_for_rank_or_decay(advised):
+@pytest.mark.parametrize("metric", ["tail_share", "escaped_share"])
+def test_a_tail_that_outweighs_what_is_kept_asks_for_rank_or_decay(advised, metric):
     shares = {"exact": 0.6, "a": 0.7, "b": 0.3, "zero": 1.0}
-    methods = {label: {"tail_share": value} for label, value in shares.items()}
+    methods = {label: {metric: value} for label, value in shares.items()}
     assert advised(methods, {}) == [
-        "tail_share above 0.5, so little but a multiple of the identity: exact (0.6), a (0.7); "
+        f"{metric} above 0.5, so little but a multiple of the identity: exact (0.6), a (0.7); "
         "raise the rank, or let the sketch decay (beta2 below 1)"
     ]
 

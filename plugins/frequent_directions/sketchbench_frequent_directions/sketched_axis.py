@@ -84,6 +84,12 @@ class SketchedAxis:
         """Return C^exponent x, in 4dkn operations."""
         return power(self.regularised(Sketch(**kept)), x, exponent)
 
+    def escaped_share(self, kept: Kept) -> Tensor:
+        """Return ρ / (ρ + Σλ) of each sketch; 0 of one that holds nothing."""
+        sketch = Sketch(**kept)
+        whole = sketch.tail + sketch.roots.square().sum(-1)
+        return torch.where(whole == 0, 0, sketch.tail / whole)
+
     def regularised(self, sketch: Sketch) -> Sketch:
         """Return the matrix whose powers are applied, as a sketch: its tail lies beside U alone."""
         values = sketch.roots.square()

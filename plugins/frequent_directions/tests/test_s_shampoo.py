@@ -34,6 +34,40 @@ def s_shampoo(**options):
     return fd.SShampoo(**{"lr": 1.0, "beta2": 0.9, "solver": "svd", **BARE, **options})
 
 
+# ---------------------------------------------------------------- what escaped
+
+
+def test_the_escaped_share_is_that_of_every_axis_of_every_block():
+    weight, bias = nn.Parameter(torch.zeros(6, 4).double()), nn.Parameter(torch.zeros(4).double())
+    optimizer = s_shampoo(rank=1, block_size=3).build([weight, bias])
+    assert optimizer.escaped_shares().shape == (0,)  # no step yet
+    weight.grad, bias.grad = draw(6, 4), draw(4)
+    optimizer.step()
+    found, expected = optimizer.escaped_shares(), []
+    for rows in (weight.grad[:3], weight.grad[3:]):
+        for block in (rows[:, :3], rows[:, 3:]):
+            for unfolded in (block, block.T):
+                values = torch.linalg.svdvals(unfolded).square()
+                escaped = values[1] if len(values) > 1 else torch.tensor(0.0)
+                # k = 1: the second eigenvalue is let go of, and taken from the first
+                expected.append(float(escaped / values[0]))
+    torch.testing.assert_close(found.sort().values, torch.tensor(expected).double().sort().values)
+
+
+def test_nothing_escapes_a_sketch_that_isnt_full_or_a_factor_that_is_no_sketch():
+    gradients = list(draw(5, 6, 4))
+    p = nn.Parameter(torch.zeros(6, 4).double())
+    for recipe, shares in (
+        (s_shampoo(rank=6), [0, 0]),
+        (dense.Shampoo(lr=1.0, merge_dims=0, **BARE), []),
+    ):
+        optimizer = recipe.build([p])
+        for gradient in gradients:
+            p.grad = gradient
+            optimizer.step()
+        assert optimizer.escaped_shares().tolist() == shares
+
+
 # ---------------------------------------------------------------- full rank
 
 

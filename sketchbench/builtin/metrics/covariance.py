@@ -1,8 +1,8 @@
-"""Scores of a covariance sketch: its error, its two bounds, and the mass that escaped it."""
+"""Scores of covariance sketches: their error, their two bounds, and the mass that escaped."""
 
 from __future__ import annotations
 
-from sketchbench import Missing, Score
+from sketchbench import Escaped, Missing, Score
 from sketchbench.builtin.workloads.stream import Estimated
 
 
@@ -107,6 +107,26 @@ class TailShare(_CovarianceScore):
         if whole == 0:
             raise Missing("the sketch holds nothing")
         return outcome.tail / whole
+
+
+class EscapedShare(Score):
+    """ρ / (ρ + trace of what is held) of an optimizer's sketches in training: their median.
+
+    Above one half the usual sketch is little more than a multiple of I: raise the rank, or let it
+    decay. 0 while sketches aren't full.
+    """
+
+    name = "escaped_share"
+    consumes = Escaped
+    unit = "fraction"
+    direction = "lower"
+    margin = 0.02
+
+    def __call__(self, outcome: Escaped) -> float:
+        """Return the median over sketches; raise `Missing` where there are none."""
+        if not len(outcome.shares):
+            raise Missing("the optimizer sketches nothing, or tells nothing of it")
+        return float(outcome.shares.double().quantile(0.5))
 
 
 def escape_bound(outcome: Estimated, rank: int) -> float:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 
 from sketchbench import (
     ActivationSketch,
     Diverged,
+    Escaped,
     Event,
     Field,
     Predictions,
@@ -19,9 +19,6 @@ from sketchbench import (
 from sketchbench.autodiff import Plain, seeded
 from sketchbench.builtin.workloads.loop import Training
 from sketchbench.builtin.workloads.precision import PRECISIONS, Precision
-
-if TYPE_CHECKING:
-    pass
 
 
 class Train(Training):
@@ -34,7 +31,7 @@ class Train(Training):
 
     name = "train"
     regions = ("step", "adapt")
-    outcomes = {"test": Predictions, "train": Predictions}
+    outcomes = {"test": Predictions, "train": Predictions, "optimizer": Escaped}
 
     activation: ActivationSketch | None = Field(
         None, description="What is kept for the backward pass; null keeps all of it."
@@ -102,4 +99,11 @@ class Train(Training):
                 run.changed()
                 predict = partial(self.predict, model, arithmetic=arithmetic)
                 run.deliver("test", partial(predict, test), at=epoch)
+                run.deliver("optimizer", partial(_escaped, optimizer), at=epoch)
                 run.deliver("train", partial(predict, train), at=epoch)
+
+
+def _escaped(optimizer: torch.optim.Optimizer) -> Escaped:
+    """Return what an optimizer tells of its sketches: nothing, if it has no such method."""
+    tell = getattr(optimizer, "escaped_shares", None)
+    return Escaped(tell() if tell else torch.zeros(0))

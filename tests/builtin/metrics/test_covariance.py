@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
-from sketchbench import Missing
+from sketchbench import Escaped, Missing
 from sketchbench.builtin import (
     CovarianceError,
     EscapedMass,
     EscapedOverBound,
+    EscapedShare,
     LowerViolation,
     TailShare,
     UpperViolation,
@@ -96,6 +97,16 @@ def test_the_share_of_the_tail():
     assert TailShare()(outcome((6, 2, 0, 0), tail=2.0)) == pytest.approx(2 / 10)
     assert TailShare()(outcome((0, 0, 0, 0), tail=2.0)) == pytest.approx(1)
     assert TailShare()(outcome(C)) == 0
+
+
+def test_the_share_that_escaped_in_training_is_the_median_over_sketches():
+    assert EscapedShare()(Escaped(torch.tensor([0.9, 0.1, 0.3]))) == pytest.approx(0.3)
+    assert math.isnan(EscapedShare()(Escaped(torch.tensor([0.1, math.nan, 0.3]))))
+
+
+def test_an_optimizer_that_sketches_nothing_has_no_share():
+    with pytest.raises(Missing, match="sketches nothing"):
+        EscapedShare()(Escaped(torch.zeros(0)))
 
 
 def test_a_sketch_of_nothing_has_no_scores():

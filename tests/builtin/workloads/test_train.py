@@ -7,7 +7,7 @@ from torch import nn
 
 from sketchbench import ActivationSketch, Diverged, Event, Model
 from sketchbench.autodiff import Plain
-from sketchbench.builtin import MLP, Accuracy, Digits, Loss, ResNet20, StepTime, Train
+from sketchbench.builtin import MLP, Accuracy, Digits, EscapedShare, Loss, ResNet20, StepTime, Train
 from sketchbench.run import Enough, Run, Wanted, places
 
 CPU = torch.device("cpu")
@@ -94,6 +94,29 @@ def test_digits_are_learnt_in_a_few_epochs(train):
     assert found["step_time"].parts["occurrences"] == 5 * (1437 // 128) - 2
 
 
+def test_what_an_optimizer_tells_of_its_sketches_is_delivered_each_epoch(train, sgd):
+    class Telling(torch.optim.SGD):
+        told = 0
+
+        def escaped_shares(self):
+            self.told += 1
+            return torch.tensor([self.told / 4])
+
+    class Told(type(sgd())):
+        def build(self, params):
+            return Telling(params, lr=self.lr)
+
+    run = Run(CPU, 0, [Wanted(EscapedShare(), "optimizer")])
+    train(epochs=2, optimizer=Told(lr=0.1)).run(run)
+    assert run.measurements()[0].samples == [0.25, 0.5]
+
+
+def test_an_optimizer_without_sketches_has_no_escaped_share(train):
+    run = Run(CPU, 0, [Wanted(EscapedShare(), "optimizer")])
+    train().run(run)
+    assert "sketches nothing" in run.measurements()[0].why
+
+
 @pytest.mark.parametrize("model", [MLP(hidden=(32,)), Noisy()])
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(train, model):
     runs = [Scripted(seed) for seed in (1, 1, 2)]
@@ -124,7 +147,9 @@ def test_evaluation_does_not_change_the_trajectory(train, model):
 def test_outcomes_hold_both_splits_without_augmentation(train):
     run = Scripted()
     train(task=Digits(augment=True, train_limit=200, test_limit=30)).run(run)
-    (test_name, at, test), (train_name, _, training) = run.delivered
+    (test_name, at, test), (train_name, _, training) = (
+        found for found in run.delivered if found[0] != "optimizer"
+    )
     assert (test_name, train_name, at) == ("test", "train", 1)
     assert test.outputs.shape == (30, 10)
     split = Digits(train_limit=200).load("train")
