@@ -40,11 +40,13 @@ if TYPE_CHECKING:
     )
     from sketchbench.protocols import (
         CovarianceEstimate,
+        Guarantee,
         LinearSketch,
         Measured,
         Meter,
         Missing,
         SketchedModel,
+        StreamedSketch,
         Watched,
         Watcher,
     )
@@ -64,6 +66,7 @@ __all__ = [
     "Field",
     "GradientSample",
     "GradientSketch",
+    "Guarantee",
     "LinearSketch",
     "Measured",
     "Meter",
@@ -83,6 +86,7 @@ __all__ = [
     "Skip",
     "Spectra",
     "Split",
+    "StreamedSketch",
     "Task",
     "Trace",
     "Watched",
@@ -106,11 +110,13 @@ _ROOMS = {
     ),
     "sketchbench.protocols": (
         "CovarianceEstimate",
+        "Guarantee",
         "LinearSketch",
         "Measured",
         "Meter",
         "Missing",
         "SketchedModel",
+        "StreamedSketch",
         "Watched",
         "Watcher",
     ),

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from sketchbench.metric import Metric
-from sketchbench.protocols import CovarianceEstimate, LinearSketch, SketchedModel, Watcher
+from sketchbench.protocols import (
+    CovarianceEstimate,
+    Guarantee,
+    LinearSketch,
+    SketchedModel,
+    Watcher,
+)
 from sketchbench.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -33,6 +39,23 @@ class GradientSketch(Recipe):
     @abstractmethod
     def build(self, size: int, rng: Generator, device: torch.device) -> LinearSketch:
         """Draw a sketch of vectors of `size` on the CPU from `rng`, then move it to `device`."""
+
+    def build_named(
+        self, sizes: Mapping[str, int], rng: Generator, device: torch.device
+    ) -> LinearSketch:
+        """Draw a sketch of named parameters, joined in the order of `sizes`.
+
+        Overridden by what selects parameters; to all others their names are nothing.
+        """
+        return self.build(sum(sizes.values()), rng, device)
+
+    def guarantee(self, size: int) -> Guarantee | None:
+        """Return what it promises of vectors of `size`, or None where it promises nothing."""
+        return None
+
+    def state_bytes(self, size: int) -> int | None:
+        """Return the bytes that a sketch of vectors of `size` holds; None if it declares none."""
+        return None
 
 
 class CovarianceSketch(Recipe):

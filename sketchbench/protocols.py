@@ -32,6 +32,32 @@ class LinearSketch(Protocol):
         """Map y (..., D) to Sᵀy (..., N)."""
 
 
+class StreamedSketch(LinearSketch, Protocol):
+    """A linear sketch that sees a vector piece by piece, in whatever pieces it comes."""
+
+    def accumulate(self, product: Tensor, x: Tensor, start: int) -> None:
+        """Add to `product` (..., D) the image of entries `start` … of a vector: x (..., n)."""
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What a gradient sketch promises of ‖Sx‖² for every unit vector x, but for what breaks it.
+
+    `kappa` is the largest D·Var‖Sx‖²/2, 1 for a dense Gaussian matrix; D / kappa is then the
+    effective dimension. `breaks` names inputs of `sketchbench.linalg.adversarial` on which it fails
+    whatever D is. `unbiased` says that E‖Sx‖² = ‖x‖².
+    """
+
+    kappa: float
+    breaks: tuple[str, ...] = ()
+    unbiased: bool = True
+
+    @property
+    def valid(self) -> bool:
+        """Whether it is a sketch at all: unbiased, and nothing breaks it."""
+        return self.unbiased and not self.breaks
+
+
 class CovarianceEstimate(Protocol):
     """A running estimate of C = Σ aaᵀ over the rows a seen so far."""
 

@@ -66,8 +66,11 @@ def test_every_session_is_stored_with_its_environment(bench):
     assert "--jobs 2" in facts["command"]
     assert set(facts["distributions"]) == {
         "sketchbench",
+        "sketchbench-affd",
+        "sketchbench-afjl",
         "sketchbench-dense",
         "sketchbench-frequent-directions",
+        "sketchbench-qk",
         "sketchbench-tri-sketch",
     }
 

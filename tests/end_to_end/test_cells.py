@@ -114,9 +114,9 @@ def test_an_edit_invalidates_what_it_can_change_and_no_more(measured):
     for harmless in ("report/terminal.py", "report/tables.py", "cli/plan.py", "statistics.py"):
         _append(bench.site / "sketchbench" / harmless, "EDITED = 1")
     _append(bench.site / "unrelated.py", "EDITED = 1")
-    _append(bench.site / "sketchbench" / "linalg.py", "# a comment")
+    _append(bench.site / "sketchbench" / "linalg" / "draws.py", "# a comment")
     assert "1 done, 0 to run" in bench("plan", suite).stdout
-    for file in ("sketchbench/linalg.py", "beside.py", "faulty.py"):
+    for file in ("sketchbench/linalg/symmetric.py", "beside.py", "faulty.py"):
         before = (bench.site / file).read_text()
         _append(bench.site / file, "EDITED = 1")
         planned = bench("plan", suite).stdout

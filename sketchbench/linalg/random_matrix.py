@@ -1,4 +1,4 @@
-"""Linear algebra that plugins share; the lowest room: it imports torch alone."""
+"""Dense random matrices that are never held whole."""
 
 from __future__ import annotations
 
@@ -8,17 +8,6 @@ import torch
 from torch import Generator, Tensor
 
 TILE = 2**14  # entries drawn from one seed; part of what a seed means, so never an option
-
-
-def symmetric_power(matrix: Tensor, exponent: float, ridge: float = 0.0) -> Tensor:
-    """Return (C + ridge·I)^exponent of symmetric positive semi-definite C (..., d, d).
-
-    Eigenvalues that rounding made negative count as zero. Where C is singular a negative
-    exponent needs a positive ridge: the result isn't finite otherwise.
-    """
-    values, vectors = torch.linalg.eigh(matrix)
-    powers = torch.pow(values.clamp_min(0) + ridge, exponent)
-    return torch.matmul(vectors * powers.unsqueeze(-2), vectors.mT)
 
 
 class RandomMatrix:
