@@ -12,11 +12,18 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
+SLOW = ("end_to_end", "faults", "test_readme.py", "test_predict.py", "test_invariants.py")
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "nightly: takes minutes; `make nightly` runs it")
+    if not config.getoption("-m"):
+        os.environ.setdefault("SKETCHBENCH_LAW_STEPS", "30")  # of the law of periods
 
 
 def pytest_collection_modifyitems(config, items):
+    # long files first, so that no worker is left alone with one in the end
+    items.sort(key=lambda item: not any(part in item.path.parts for part in SLOW))
     if not config.getoption("-m"):
         skip = pytest.mark.skip(reason="takes minutes; `make nightly` runs it")
         for item in items:

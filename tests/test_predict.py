@@ -1,5 +1,6 @@
 """The law of predictions: as many bytes as are counted when the workload runs."""
 
+import itertools
 import os
 from typing import ClassVar
 
@@ -109,9 +110,23 @@ def equal(workload):
     return real
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("sketch", SKETCHES, ids=lambda s: s.label() if s else "exact")
-@pytest.mark.parametrize("name", SMALL)
+def cases(names, recipes, often):
+    """Every combination with every precision, but in a short run those that `often` lets pass."""
+    for name, recipe, precision in itertools.product(names, recipes, PRECISIONS):
+        label = recipe.label() if recipe else "exact"
+        marks = () if often(name, recipe, precision) else pytest.mark.nightly
+        yield pytest.param(name, recipe, precision, id=f"{name}-{label}-{precision}", marks=marks)
+
+
+def few_sketches(name, sketch, precision):
+    if name == "mlp":
+        return precision == "fp32" or sketch is None
+    if name == "gpt":
+        return precision == "amp-bf16" and sketch in (None, SKETCHES[2], SKETCHES[5])
+    return (precision, sketch) in (("fp32", None), ("fp32", SKETCHES[3]), ("bf16", SKETCHES[-1]))
+
+
+@pytest.mark.parametrize(("name", "sketch", "precision"), cases(SMALL, SKETCHES, few_sketches))
 def test_a_step_is_predicted_to_the_byte(name, sketch, precision):
     fields = {"activation": sketch, "precision": precision}
     workload = Train(**SMALL[name], **fields, optimizer=Adam())
@@ -123,9 +138,15 @@ def test_a_step_is_predicted_to_the_byte(name, sketch, precision):
         assert equal(workload)["step"].peak > 0
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: o.label())
-@pytest.mark.parametrize("name", ["mlp", "gpt"])
+def few_optimizers(name, optimizer, precision):
+    if name == "mlp":
+        return precision == "fp32"
+    return precision == "bf16" and optimizer in (OPTIMIZERS[2], OPTIMIZERS[5])
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer", "precision"), cases(["mlp", "gpt"], OPTIMIZERS, few_optimizers)
+)
 def test_an_optimizer_is_predicted_to_the_byte(name, optimizer, precision):
     found = equal(Train(**SMALL[name], precision=precision, optimizer=optimizer))
     assert bool(found["step"].state) == (optimizer != SGD())

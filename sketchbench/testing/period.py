@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sketchbench.measure.storages import tensors
 from sketchbench.recipe import Recipe
 
+STEPS = "SKETCHBENCH_LAW_STEPS"
 WARM_UP = 20  # steps before the first that counts: state made lazily, rules that begin later
 
 Operation = tuple[str, tuple[Any, ...], tuple[Any, ...]]  # name, shapes that go in, that come out
@@ -38,13 +40,15 @@ def repeats(subject: Recipe, step: Callable[[], object], watched: int) -> None:
     """Assert that the work of `step` repeats with the full period that `subject` declares.
 
     At least `watched` steps are compared, and three periods: of work that a recipe does more
-    seldom than that, nothing can be told. A shorter period is as wrong as a longer one, since
-    measurements take whole periods.
+    seldom than that, nothing can be told. Where the environment has SKETCHBENCH_LAW_STEPS they are
+    at most so many, but for the three periods: for test runs that must be short. A shorter period
+    is as wrong as a longer one, since measurements take whole periods.
     """
     period = subject.full_period()
     warm_up = max(period, WARM_UP)
     for _ in range(warm_up):
         step()
+    watched = min(watched, int(os.environ.get(STEPS, watched)))
     works = [_work(step) for _ in range(max(3 * period, watched))]
     found = _least_period(works)
     if found == period:

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SKETCHBENCH_DATA", ROOT.parent / "shared" / "data"))
 SUITES = ROOT / "suites"
-IMAGES = ["--set", "workload.task.train_limit=640", "--set", "workload.task.test_limit=200"]
+IMAGES = ["--set", "workload.task.train_limit=256", "--set", "workload.task.test_limit=100"]
 needs_data = pytest.mark.skipif(
     not DATA.exists(), reason="needs the real data: set SKETCHBENCH_DATA"
 )
