@@ -111,11 +111,13 @@ def equal(workload):
 
 
 def cases(names, recipes, often):
-    """Every combination with every precision, but in a short run those that `often` lets pass."""
+    """Every combination with every precision; in a short run those alone that `often` lets pass."""
+    found = []
     for name, recipe, precision in itertools.product(names, recipes, PRECISIONS):
-        label = recipe.label() if recipe else "exact"
+        label = f"{name}-{recipe.label() if recipe else 'exact'}-{precision}"
         marks = () if often(name, recipe, precision) else pytest.mark.nightly
-        yield pytest.param(name, recipe, precision, id=f"{name}-{label}-{precision}", marks=marks)
+        found.append(pytest.param(name, recipe, precision, id=label, marks=marks))
+    return found
 
 
 def few_sketches(name, sketch, precision):
