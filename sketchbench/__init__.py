@@ -1,8 +1,8 @@
 """sketchbench: one bench for sketches of activations, covariances and gradients.
 
-This module is the door: with `sketchbench.linalg`, `sketchbench.autodiff`, `sketchbench.measure`,
-`sketchbench.preconditioning` and `sketchbench.testing` it is all that a plugin imports. It is lazy,
-so that `--help` is quick.
+This module is the door: with `sketchbench.linalg`, `sketchbench.autodiff`, `sketchbench.curvature`,
+`sketchbench.measure`, `sketchbench.preconditioning` and `sketchbench.testing` it is all that a
+plugin imports. It is lazy, so that `--help` is quick.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ def describe(plugins: Iterable[str] = ()) -> dict[str, Any]:
         "physical_cores": psutil.cpu_count(logical=False),
         "memory_bytes": psutil.virtual_memory().total,
         "torch": torch.__version__,
+        "numba": version("numba"),  # it compiles transforms on the CPU where it is installed
         "cuda": torch.version.cuda,
         "driver": _driver(),
         "gpus": _gpus(),

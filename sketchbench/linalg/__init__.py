@@ -6,19 +6,32 @@ A public door.
 from __future__ import annotations
 
 from sketchbench.linalg.adversarial import adversarial
+from sketchbench.linalg.blocks import block_fold, block_unfold
+from sketchbench.linalg.compiled import Compiled, Kernel, compiled
 from sketchbench.linalg.draws import normals, orthogonal, permutation, seed_of, signs, stream
-from sketchbench.linalg.hadamard import Workspace, fwht, hadamard
-from sketchbench.linalg.kronecker import apply_kronecker, balanced, padded
+from sketchbench.linalg.factors import balanced, factorised, padded
+from sketchbench.linalg.hadamard import factor_order, fwht, hadamard
+from sketchbench.linalg.kronecker import apply_kronecker
+from sketchbench.linalg.lengths import expect_length
 from sketchbench.linalg.random_matrix import TILE, RandomMatrix
 from sketchbench.linalg.symmetric import symmetric_power
+from sketchbench.linalg.workspace import Workspace
 
 __all__ = [
     "TILE",
+    "Compiled",
+    "Kernel",
     "RandomMatrix",
     "Workspace",
     "adversarial",
     "apply_kronecker",
     "balanced",
+    "block_fold",
+    "block_unfold",
+    "compiled",
+    "expect_length",
+    "factor_order",
+    "factorised",
     "fwht",
     "hadamard",
     "normals",

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Generator, Tensor
 
+from sketchbench.linalg.factors import padded
 from sketchbench.linalg.hadamard import hadamard
-from sketchbench.linalg.kronecker import padded
 
 
 def adversarial(size: int, out_size: int) -> Mapping[str, Tensor]:

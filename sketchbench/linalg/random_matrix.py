@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Generator, Tensor
 
+from sketchbench.linalg.lengths import expect_length
+
 TILE = 2**14  # entries drawn from one seed; part of what a seed means, so never an option
 
 
@@ -37,6 +39,7 @@ class RandomMatrix:
 
     def apply(self, x: Tensor) -> Tensor:
         """Map x (..., N) to Sx (..., D)."""
+        expect_length("random matrix", x, self.shape[1])
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         product = wide.new_zeros(*x.shape[:-1], self.shape[0])
         for columns, rows in self._drawn(wide.dtype):
@@ -45,6 +48,7 @@ class RandomMatrix:
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Map y (..., D) to Sᵀy (..., N)."""
+        expect_length("random matrix", y, self.shape[0])
         wide = y.to(torch.promote_types(y.dtype, torch.float32)) * self.shape[0] ** -0.5
         product = y.new_empty(*y.shape[:-1], self.shape[1])
         for columns, rows in self._drawn(wide.dtype):

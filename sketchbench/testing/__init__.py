@@ -5,7 +5,8 @@
     test_laws = laws(QK(out_size=64))
 
 `laws` reads the recipe's kind and returns a test parametrised over that kind's laws, so that a
-failure names the law: `test_laws[has_an_adjoint]`.
+failure names the law: `test_laws[has_an_adjoint]`. `sketchbench.testing.adversary` searches for the
+input on which a gradient sketch does worst.
 """
 
 from __future__ import annotations

@@ -56,7 +56,17 @@ def test_names_are_known_to_suites():
         *("spectrum-probe", "gaussian-control", "intrinsic_dimension", "top_mass", "rotation"),
         "vit",
         *("regret", "average_regret", "cumulative_loss", "mistakes", "regret_over_bound"),
+        *("hessian-spectrum", "half", "some-classes", "top_eigenvalue_error", "top_eigenvalue"),
+        *("least_eigenvalue_error", "rneg", "rneg_floor", "outliers", "excess_outliers"),
+        *("outlier_share", "basis_bytes", "curvature_trace", "negative_mass"),
         *("a9a", "binary", "linear-costs", "logistic-stream"),
+        *("kappa", "conditional_kappa", "norm_bias", "failure_rate", "failure_bound"),
+        *("inner_rmse", "throughput", "adjoint_time", "copy_time", "ns_per_element", "copy_share"),
+        *("linear-algebra", "residual_ratio", "lsqr_iterations", "lsqr_saving"),
+        *("embedding_distortion", "low_rank_ratio"),
+        *("attribution", "pearson", "spearman", "top_k_overlap", "layer_pearson", "lds"),
+        *("implicit-explicit", "intrinsic-dimension", "subspace_dimension", "dimension_share"),
+        *("search_steps", "accuracy_margin", "compression_bound"),
     }
 
 

@@ -21,6 +21,8 @@ from sketchbench.testing.saving import keeps_fewer_bytes_above_its_break_even
 from sketchbench.testing.state import declares_its_state
 
 OWN_FILES = (
+    *(law for law in gradient.LAWS if law not in gradient.ALGEBRA),
+    gradient.accumulates_in_any_pieces,
     breaks_even_at_the_rank_it_says,
     declares_its_state,
     keeps_fewer_bytes_above_its_break_even,
@@ -37,13 +39,17 @@ class Signs(GradientSketch):
     fault: str = Field("", description="The law to break.")
 
     def build(self, size, rng, device):
-        if self.fault == "leaves_the_global_generator":
-            rng = torch.default_generator
-        if self.fault == "repeats_from_its_seed":
-            rng.seed()
         matrix = torch.randint(2, (self.out_size, size), generator=rng) * 2.0 - 1
         scale = 1 if self.fault == "keeps_norms_on_average" else self.out_size**-0.5
         return Held(matrix * scale, self.fault)
+
+    def build_named(self, sizes, rng, device):
+        size = sum(sizes.values())
+        if self.fault == "leaves a parameter out":
+            size -= list(sizes.values())[-1]
+        if self.fault == "draws by the clock":
+            rng.seed()
+        return self.build(size, rng, device)
 
 
 @dataclass
@@ -58,7 +64,7 @@ class Held:
         return (size, out) if self.fault == "has_the_shape" else (out, size)
 
     def apply(self, x):
-        y = x @ self.matrix.mT
+        y = self.times(x, self.matrix.mT)
         if self.fault == "maps_batches" and x.ndim > 1:
             return y.flip(0)
         return y + 1 if self.fault == "is_linear" else y
@@ -67,7 +73,15 @@ class Held:
         self.products += 1
         if self.fault == "repeats_with_its_period" and self.products % 3 == 0:
             self.matrix = self.matrix.clone()
-        return 2 * y @ self.matrix if self.fault == "has_an_adjoint" else y @ self.matrix
+        if self.fault == "sketches_symmetric_operators":
+            y = y.flip(-1)
+        x = self.times(y, self.matrix)
+        return 2 * x if self.fault == "has_an_adjoint" else x
+
+    @staticmethod
+    def times(x, matrix):
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return (x.to(wide) @ matrix.to(wide)).to(x.dtype)
 
 
 class Gram(CovarianceSketch):
@@ -220,6 +234,7 @@ class Momentum(torch.optim.Optimizer):
 
 # What a law of several faults catches; every other law's fault has its name.
 FAULTS = {
+    gradient.joins_named_parameters: ("leaves a parameter out", "draws by the clock"),
     covariance.adds_every_row: (
         "overwrites",
         "averages",

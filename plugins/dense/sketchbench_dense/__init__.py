@@ -17,33 +17,47 @@ from sketchbench import (
 from sketchbench_dense.checkpoint import Checkpoint
 from sketchbench_dense.controls import RandomGradient, ZeroGradient
 from sketchbench_dense.covariance import ExactCovariance
+from sketchbench_dense.fastfood import Fastfood, SignedFastfood
 from sketchbench_dense.galore import GaLore
+from sketchbench_dense.hashing import SJLT, CountSketch
+from sketchbench_dense.johnson_lindenstrauss import FJL
 from sketchbench_dense.micro_batch import MicroBatch
 from sketchbench_dense.monitors import GradNormExact, GradSnapshots
 from sketchbench_dense.muon import Muon
 from sketchbench_dense.optimizers import SGD, Adafactor, Adagrad, Adam, AdamW
+from sketchbench_dense.peers import DattriBasic, TrakBasic
 from sketchbench_dense.projections import Gaussian, Rademacher
+from sketchbench_dense.selection import LayerSelection, RandomMask
 from sketchbench_dense.shampoo import Shampoo
 from sketchbench_dense.soap import SOAP
 
 __all__ = [
+    "FJL",
     "SGD",
+    "SJLT",
     "SOAP",
     "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
     "Checkpoint",
+    "CountSketch",
+    "DattriBasic",
     "ExactCovariance",
+    "Fastfood",
     "GaLore",
     "Gaussian",
     "GradNormExact",
     "GradSnapshots",
+    "LayerSelection",
     "MicroBatch",
     "Muon",
     "Rademacher",
     "RandomGradient",
+    "RandomMask",
     "Shampoo",
+    "SignedFastfood",
+    "TrakBasic",
     "ZeroGradient",
     "register_monitors",
     "register_optimizers",
@@ -64,6 +78,15 @@ def register_sketches() -> Sequence[
         ExactCovariance,
         Gaussian,
         Rademacher,
+        Fastfood,
+        SignedFastfood,
+        FJL,
+        CountSketch,
+        SJLT,
+        LayerSelection,
+        RandomMask,
+        TrakBasic,
+        DattriBasic,
     ]
 
 

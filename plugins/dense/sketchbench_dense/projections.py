@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from sketchbench import Field, GradientSketch, LinearSketch
-from sketchbench.linalg import RandomMatrix
+from sketchbench import Field, GradientSketch, Guarantee, LinearSketch
+from sketchbench.linalg import RandomMatrix, seed_of
 
 OUT_SIZE = "D, length of the sketch."
 CHUNK = "Entries of S held at a time; changes memory and speed, not S."
@@ -24,7 +24,15 @@ class Gaussian(GradientSketch):
 
     def build(self, size: int, rng: Generator, device: torch.device) -> LinearSketch:
         """Draw the seed of S (D, size); S itself is never held."""
-        return RandomMatrix((self.out_size, size), _seed(rng), _normal, device, self.chunk)
+        return RandomMatrix((self.out_size, size), seed_of(rng), _normal, device, self.chunk)
+
+    def guarantee(self, size: int) -> Guarantee:
+        """Return κ = 1: D·‖Sx‖² of a unit vector x is χ² with D degrees of freedom."""
+        return Guarantee(kappa=1.0)
+
+    def state_bytes(self, size: int) -> int:
+        """Return 0: S is a seed."""
+        return 0
 
 
 class Rademacher(GradientSketch):
@@ -39,7 +47,15 @@ class Rademacher(GradientSketch):
 
     def build(self, size: int, rng: Generator, device: torch.device) -> LinearSketch:
         """Draw the seed of S (D, size); S itself is never held."""
-        return RandomMatrix((self.out_size, size), _seed(rng), _signs, device, self.chunk)
+        return RandomMatrix((self.out_size, size), seed_of(rng), _signs, device, self.chunk)
+
+    def guarantee(self, size: int) -> Guarantee:
+        """Promise κ ≤ 1: D·Var‖Sx‖²/2 = 1 − ‖x‖₄⁴ for a unit vector x."""
+        return Guarantee(kappa=1.0)
+
+    def state_bytes(self, size: int) -> int:
+        """Return 0: S is a seed."""
+        return 0
 
 
 def _normal(tile: Tensor, generator: Generator) -> Tensor:
@@ -48,7 +64,3 @@ def _normal(tile: Tensor, generator: Generator) -> Tensor:
 
 def _signs(tile: Tensor, generator: Generator) -> Tensor:
     return tile.random_(0, 2, generator=generator).mul_(2).sub_(1)
-
-
-def _seed(rng: Generator) -> int:
-    return int(torch.randint(2**63 - 1, (), generator=rng))

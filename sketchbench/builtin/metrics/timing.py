@@ -63,6 +63,20 @@ class BuildTime(_RegionTime):
     regions = ("build",)
 
 
+class AdjointTime(_RegionTime):
+    """Seconds of one product Sᵀy with the adjoint of a sketch."""
+
+    name = "adjoint_time"
+    regions = ("adjoint",)
+
+
+class CopyTime(_RegionTime):
+    """Seconds to copy a sketch's vectors, into memory that is there."""
+
+    name = "copy_time"
+    regions = ("copy",)
+
+
 def _quantile(ordered: Sequence[float], level: float) -> float:
     """Return a quantile of sorted values, linear between neighbours [Hyndman Fan 1996, type 7]."""
     position = level * (len(ordered) - 1)

@@ -49,7 +49,8 @@ def delivered(seed=0, **fields):
 @pytest.mark.parametrize("directions", ["gaussian", "spike"])
 def test_a_dense_sketch_is_unbiased_with_the_variance_of_its_theory(directions):
     # Var⟨Sx, Sy⟩ = (‖x‖²‖y‖² + ⟨x, y⟩²) / D for Gaussian entries of variance 1/D; y = x for norms.
-    for found in delivered(directions=directions).values():
+    outcomes = delivered(directions=directions)
+    for found in (outcomes["norms"], outcomes["inner"]):
         spread = ((1 + found.exact**2) / 16).sqrt()
         error = (found.approx - found.exact).mean(0).abs()
         assert (error < 4.5 * spread[0] / math.sqrt(800)).all()
