@@ -73,12 +73,12 @@ class AFJL(GradientSketch):
         return AFJLSketch(sign.to(device), gaussians.to(device), rows)
 
     def guarantee(self, size: int) -> Guarantee:
-        """Return κ of inputs without pairs, or the largest, and the named pairs that break it.
+        """Return κ of inputs without pairs and the named pairs that break it, or the largest κ.
 
         κ(x) = 3 − 2 Σ p_i² + D Σ_{i≠j} W_ij p_i p_j with p_i = x_i², ‖x‖ = 1 and W from
         `agreement`. The first part is what G adds; the second is 1 on average over all pairs and
         doesn't shrink as D grows where rows agree. Where a single factor holds all rows, they are
-        rows drawn at random, and it is valid.
+        rows drawn at random, and it is valid; where no named pair breaks it, κ is the largest.
         """
         worst = 3 + self.out_size * max(self.agreement(size, 1 << b) for b in range(_bits(size)))
         if worst <= APART:
@@ -89,7 +89,7 @@ class AFJL(GradientSketch):
             for name, (i, j) in places.items()
             if 2 + self.out_size * self.agreement(size, int(i) ^ int(j)) / 2 > APART
         ]
-        return Guarantee(APART, tuple(broken))
+        return Guarantee(APART, tuple(broken)) if broken else Guarantee(worst)
 
     def agreement(self, size: int, difference: int) -> float:
         """Return W_ij of entries with i ⊕ j = `difference`, not 0: E A_ij² over π₁.

@@ -11,8 +11,7 @@ from pydantic import field_validator
 from torch import Generator, Tensor
 
 from sketchbench import Field, GradientSketch, Guarantee, LinearSketch
-from sketchbench.linalg import fwht, normals, seed_of, signs, stream
-from sketchbench_dense.lengths import expect
+from sketchbench.linalg import expect_length, fwht, normals, seed_of, signs, stream
 
 TILE = 2**16  # coordinates drawn from one seed, at most; part of what a seed means
 GENERIC = 9.0  # κ of ffd on outer products of Gaussians that fill one block, in the mean
@@ -129,7 +128,7 @@ class Folded:
 
     def apply(self, x: Tensor) -> Tensor:
         """Map x (..., N) to Φx (..., D)."""
-        expect(self._name, x, self.shape[1])
+        expect_length(self._name, x, self.shape[1])
         wide = torch.promote_types(x.dtype, torch.float32)
         product = x.new_zeros(*x.shape[:-1], self.shape[0], dtype=wide)
         self.accumulate(product, x, 0)
@@ -144,7 +143,7 @@ class Folded:
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Map y (..., D) to Φᵀy (..., N)."""
-        expect(self._name, y, self.shape[0])
+        expect_length(self._name, y, self.shape[0])
         wide = y.to(torch.promote_types(y.dtype, torch.float32)).unsqueeze(-2)
         order, size = self.shape
         product = y.new_empty(*y.shape[:-1], size)

@@ -10,8 +10,7 @@ from pydantic import model_validator
 from torch import Generator, Tensor
 
 from sketchbench import Field, GradientSketch, Guarantee, LinearSketch
-from sketchbench.linalg import seed_of, signs, stream
-from sketchbench_dense.lengths import expect
+from sketchbench.linalg import expect_length, seed_of, signs, stream
 
 TILE = 2**16  # coordinates drawn from one seed; part of what a seed means, so never an option
 WIDE = 64  # tiles at a time on a GPU, where a tile takes less time than its launch
@@ -112,7 +111,7 @@ class Hashed:
 
     def apply(self, x: Tensor) -> Tensor:
         """Map x (..., N) to Sx (..., D)."""
-        expect(self._origin[0], x, self.shape[1])
+        expect_length(self._origin[0], x, self.shape[1])
         wide = torch.promote_types(x.dtype, torch.float32)
         product = x.new_zeros(*x.shape[:-1], self.shape[0], dtype=wide)
         self.accumulate(product, x, 0)
@@ -134,7 +133,7 @@ class Hashed:
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Map y (..., D) to Sᵀy (..., N)."""
-        expect(self._origin[0], y, self.shape[0])
+        expect_length(self._origin[0], y, self.shape[0])
         wide = y.to(torch.promote_types(y.dtype, torch.float32)) * self._nonzeros**-0.5
         product = y.new_empty(*y.shape[:-1], self.shape[1])
         for span, sign, rows in self._spans(0, self.shape[1]):

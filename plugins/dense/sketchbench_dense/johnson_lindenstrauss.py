@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from sketchbench import Field, GradientSketch, Guarantee, LinearSketch
-from sketchbench.linalg import fwht, normals, padded, seed_of, signs, stream
-from sketchbench_dense.lengths import expect
+from sketchbench.linalg import expect_length, fwht, normals, padded, seed_of, signs, stream
 
 CHUNK = 2**20  # entries of a product held at a time
 
@@ -76,7 +75,7 @@ class SparseGaussian:
 
     def apply(self, x: Tensor) -> Tensor:
         """Map x (..., N) to Φx (..., D)."""
-        expect("fjl", x, self.shape[1])
+        expect_length("fjl", x, self.shape[1])
         wide = x.to(torch.promote_types(x.dtype, torch.float32)) * self._signs
         mixed = fwht(F.pad(wide, (0, self._order - self.shape[1]))).reshape(-1, self._order)
         products = []
@@ -89,7 +88,7 @@ class SparseGaussian:
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Map y (..., D) to Φᵀy (..., N)."""
-        expect("fjl", y, self.shape[0])
+        expect_length("fjl", y, self.shape[0])
         wide = y.to(torch.promote_types(y.dtype, torch.float32)) * self._scale
         wide = wide.reshape(-1, self.shape[0])
         mixed = wide.new_zeros(len(wide), self._order)

@@ -11,8 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from sketchbench import Field, GradientSketch, Guarantee, LinearSketch, Skip
-from sketchbench.linalg import seed_of
-from sketchbench_dense.lengths import expect
+from sketchbench.linalg import expect_length, seed_of
 
 ROWS = 100  # of S in a block, the default of both: only one block is held, the others are redrawn
 
@@ -109,7 +108,7 @@ class Projector:
 
     def apply(self, x: Tensor) -> Tensor:
         """Map x (..., N) to Sx (..., D)."""
-        expect("a peer's projector", x, self.shape[1])
+        expect_length("a peer's projector", x, self.shape[1])
         flat = x.detach().reshape(x.shape[:-1].numel(), self.shape[1])
         if x.dtype == torch.float64:
             parts = [flat @ block.double() for _, block in self._blocks()]
@@ -120,7 +119,7 @@ class Projector:
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Map y (..., D) to Sᵀy (..., N), with the blocks that the projector draws for itself."""
-        expect("a peer's projector", y, self.shape[0])
+        expect_length("a peer's projector", y, self.shape[0])
         wide = y.detach().to(torch.promote_types(y.dtype, torch.float32)) * self.shape[0] ** -0.5
         product = wide.new_zeros(*y.shape[:-1], self.shape[1])
         for rows, block in self._blocks():

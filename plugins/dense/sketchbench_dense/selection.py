@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from sketchbench import Field, GradientSketch, Guarantee, LinearSketch
-from sketchbench.linalg import seed_of, stream
-from sketchbench_dense.lengths import expect
+from sketchbench.linalg import expect_length, seed_of, stream
 from sketchbench_dense.projections import Gaussian
 
 
@@ -116,13 +115,13 @@ class Spans:
 
     def apply(self, x: Tensor) -> Tensor:
         """Map x (..., N) to Sx (..., D)."""
-        expect("layer-selection", x, self.shape[1])
+        expect_length("layer-selection", x, self.shape[1])
         selected = torch.cat([x[..., span] for span in self._spans], -1)
         return self._projection.apply(selected) if self._projection else selected
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Map y (..., D) to Sᵀy (..., N), zero where nothing is selected."""
-        expect("layer-selection", y, self.shape[0])
+        expect_length("layer-selection", y, self.shape[0])
         selected = self._projection.adjoint(y) if self._projection else y
         product = y.new_zeros(*y.shape[:-1], self.shape[1])
         start = 0
@@ -143,13 +142,13 @@ class Mask:
 
     def apply(self, x: Tensor) -> Tensor:
         """Map x (..., N) to Sx (..., D)."""
-        expect("random-mask", x, self.shape[1])
+        expect_length("random-mask", x, self.shape[1])
         taken = x.index_select(-1, self._places) * self._scale
         return F.pad(taken, (0, self.shape[0] - len(self._places)))
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Map y (..., D) to Sᵀy (..., N), zero where nothing is selected."""
-        expect("random-mask", y, self.shape[0])
+        expect_length("random-mask", y, self.shape[0])
         taken = y[..., : len(self._places)] * self._scale
         product = y.new_zeros(*y.shape[:-1], self.shape[1])
         return product.scatter(-1, self._places.expand(taken.shape), taken)
