@@ -82,10 +82,10 @@ def test_the_plugin_of_the_readme_installs_obeys_its_laws_and_is_measured(bench,
     (project,) = blocks("toml")
     plugin, law = blocks("python")
     _, suite = blocks("yaml")
-    assert 'count-sketch = "sketchbench_count_sketch"' in project
-    bench.install("sketchbench_count_sketch", plugin)
-    assert "D, buckets." in bench("components", "gradient_sketch/count-sketch").stdout
-    test = bench.folder / "test_count_sketch.py"
+    assert 'feature-hashing = "sketchbench_feature_hashing"' in project
+    bench.install("sketchbench_feature_hashing", plugin)
+    assert "D, buckets." in bench("components", "gradient_sketch/feature-hashing").stdout
+    test = bench.folder / "test_feature_hashing.py"
     test.write_text(law)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)],
@@ -98,7 +98,7 @@ def test_the_plugin_of_the_readme_installs_obeys_its_laws_and_is_measured(bench,
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 5
     ran = bench("run", bench.suite(suite))
     assert ran.returncode == 0, ran.stderr
-    assert "count-sketch" in ran.stdout
+    assert "feature-hashing" in ran.stdout
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
