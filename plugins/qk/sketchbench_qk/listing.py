@@ -36,19 +36,25 @@ class QKListing2(GradientSketch):
     """
 
     name = "qk-listing2"
-    out_size: int = Field(256, ge=1, description="D, length of the sketch: any number.")
+    out_size: int = Field(
+        256,
+        ge=1,
+        description="D, length of the sketch: a power of two, so that every row is whole.",
+    )
     factor_size: int = Field(
         1024, ge=2, description="Largest order of a Kronecker factor, a power of two."
     )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.factor_size & (self.factor_size - 1):
-            below = 1 << (self.factor_size.bit_length() - 1)
-            raise ValueError(
-                f"gradient_sketch 'qk-listing2': factor_size {self.factor_size} is no power of "
-                f"two; take {below} or {2 * below}"
-            )
+        for field in ("out_size", "factor_size"):
+            value = getattr(self, field)
+            if value & (value - 1):
+                below = 1 << (value.bit_length() - 1)
+                raise ValueError(
+                    f"gradient_sketch 'qk-listing2': {field} {value} is no power of two; "
+                    f"take {below} or {2 * below}"
+                )
         return self
 
     def build(self, size: int, rng: Generator, device: torch.device) -> QKSketch:

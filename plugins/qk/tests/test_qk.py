@@ -25,7 +25,7 @@ def built(recipe, size, seed=0):
         QK(out_size=30, factors=3),
         QK(out_size=7, factors=1),
         QKListing2(out_size=16, factor_size=8),
-        QKListing2(out_size=11, factor_size=8),
+        QKListing2(out_size=2, factor_size=8),
     ],
 )
 @pytest.mark.parametrize("size", [1, 5, 250, 300])
@@ -106,3 +106,5 @@ def test_the_listing_is_what_its_held_rows_are_of_whole_factors():
 def test_a_factor_size_that_is_no_power_of_two_is_refused():
     with pytest.raises(ValidationError, match="factor_size 100 is no power of two; take 64 or 128"):
         QKListing2(factor_size=100)
+    with pytest.raises(ValidationError, match="out_size 17 is no power of two; take 16 or 32"):
+        QKListing2(out_size=17)
