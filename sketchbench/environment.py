@@ -47,6 +47,20 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def threads(jobs: int) -> int:
+    """Return the threads of a cell, of which `jobs` run at a time: an equal share of the cores.
+
+    Or OMP_NUM_THREADS, where that says so: threads that share a core with other work wait for one
+    another, and a cell may take twenty times as long. Raises `ValueError` where it is no count.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if not asked:
+        return max(1, cores() // jobs)
+    if not asked.isdecimal() or int(asked) < 1:
+        raise ValueError(f"OMP_NUM_THREADS: '{asked}' is no number of threads; take 1 or more")
+    return int(asked)
+
+
 def version(distribution: str) -> str | None:
     """Return the installed version of a distribution, or None."""
     try:

@@ -61,7 +61,7 @@ def test_every_session_is_stored_with_its_environment(bench):
     assert session.machine == environment.machine()
     facts = session.environment
     assert facts["jobs"] == 2
-    assert facts["threads"] == max(1, environment.cores() // 2)
+    assert facts["threads"] == environment.threads(2)
     assert facts["device"] == "cpu"
     assert "--jobs 2" in facts["command"]
     assert set(facts["distributions"]) == {
@@ -73,6 +73,21 @@ def test_every_session_is_stored_with_its_environment(bench):
         "sketchbench-qk",
         "sketchbench-tri-sketch",
     }
+
+
+def test_a_cell_has_its_share_of_the_cores_or_what_the_environment_says(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert environment.threads(1) == environment.cores()
+    assert environment.threads(10**6) == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert environment.threads(1) == environment.threads(2) == 3
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "many", "1,2"])
+def test_a_number_of_threads_that_is_none_is_refused(bench, asked):
+    done = bench("plan", bench.suite(SUITE), OMP_NUM_THREADS=asked)
+    assert done.returncode == 2
+    assert f"OMP_NUM_THREADS: '{asked}' is no number of threads" in done.stderr
 
 
 @pytest.mark.parametrize("threads", [1, 2])

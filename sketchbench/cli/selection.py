@@ -44,7 +44,7 @@ _OPTIONS = (
         default=1,
         show_default=True,
         metavar="N",
-        help="Cells at a time; they share the cores, and the clock.",
+        help="Cells at a time; they share the cores (or OMP_NUM_THREADS each), and the clock.",
     ),
 )
 
@@ -113,7 +113,8 @@ def choose(wanted: Selection, absent: bool = False) -> Chosen:
         click.echo(f"plugin '{name}' is in quarantine: {reason}", err=True)
     if suite.claims:
         click.echo(f"{wanted.suite}: 'claims' are not checked by this version", err=True)
-    threads = max(1, environment.cores() // wanted.jobs)
+    with told(ValueError):
+        threads = environment.threads(wanted.jobs)
     return Chosen(suite, registry, Keys(threads), kind, wanted.jobs)
 
 
