@@ -51,7 +51,7 @@ def threads(jobs: int) -> int:
     """Return the threads of a cell, of which `jobs` run at a time: an equal share of the cores.
 
     Or OMP_NUM_THREADS, where that says so: threads that share a core with other work wait for one
-    another, and a cell may take twenty times as long. Raises `ValueError` where it is no count.
+    another, and a cell may take several times as long. Raises `ValueError` where it is no count.
     """
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if not asked:
