@@ -9,7 +9,7 @@ from sketchbench.linalg.adversarial import adversarial
 from sketchbench.linalg.blocks import block_fold, block_unfold
 from sketchbench.linalg.compiled import Compiled, Kernel, compiled
 from sketchbench.linalg.draws import normals, orthogonal, permutation, seed_of, signs, stream
-from sketchbench.linalg.factors import balanced, factorised, padded
+from sketchbench.linalg.factors import balanced, expect_power_of_two, factorised, padded
 from sketchbench.linalg.hadamard import factor_order, fwht, hadamard
 from sketchbench.linalg.kronecker import apply_kronecker
 from sketchbench.linalg.lengths import expect_length
@@ -30,6 +30,7 @@ __all__ = [
     "block_unfold",
     "compiled",
     "expect_length",
+    "expect_power_of_two",
     "factor_order",
     "factorised",
     "fwht",

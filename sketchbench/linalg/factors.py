@@ -64,3 +64,12 @@ def _candidates(
     if len(larger):
         best = np.lexsort((larger / smaller, larger * smaller))[0]
         yield (*taken, int(larger[best]), int(smaller[best]))
+
+
+def expect_power_of_two(where: str, field: str, value: int) -> None:
+    """Raise `ValueError` where a field isn't a power of two, naming the two that are next to it."""
+    if value & (value - 1):
+        below = 1 << (value.bit_length() - 1)
+        raise ValueError(
+            f"{where}: {field} {value} is no power of two; take {below} or {2 * below}"
+        )

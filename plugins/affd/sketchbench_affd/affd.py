@@ -16,6 +16,7 @@ from sketchbench.linalg import (
     apply_kronecker,
     balanced,
     expect_length,
+    expect_power_of_two,
     hadamard,
     normals,
     padded,
@@ -24,7 +25,6 @@ from sketchbench.linalg import (
     signs,
     stream,
 )
-from sketchbench_affd.limits import power_of_two
 
 METHOD = "affd"  # part of what a seed means
 
@@ -53,8 +53,8 @@ class AFFD(GradientSketch):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        power_of_two(self.name, "out_size", self.out_size)
-        power_of_two(self.name, "factor_size", self.factor_size)
+        expect_power_of_two(f"gradient_sketch '{self.name}'", "out_size", self.out_size)
+        expect_power_of_two(f"gradient_sketch '{self.name}'", "factor_size", self.factor_size)
         return self
 
     def build(self, size: int, rng: Generator, device: torch.device) -> AFFDSketch:

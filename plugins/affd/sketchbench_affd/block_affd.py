@@ -9,9 +9,8 @@ from pydantic import model_validator
 from torch import Generator
 
 from sketchbench import Field, GradientSketch, Guarantee
-from sketchbench.linalg import seed_of
+from sketchbench.linalg import expect_power_of_two, seed_of
 from sketchbench_affd.blocks import BlockSketch, segments
-from sketchbench_affd.limits import power_of_two
 
 OUT_SIZE = "D, length of the sketch: a power of two."
 
@@ -51,8 +50,8 @@ class BlockAFFD(GradientSketch):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        power_of_two(self.name, "out_size", self.out_size)
-        power_of_two(self.name, "block_size", self.block_size)
+        expect_power_of_two(f"gradient_sketch '{self.name}'", "out_size", self.out_size)
+        expect_power_of_two(f"gradient_sketch '{self.name}'", "block_size", self.block_size)
         return self
 
     def build(self, size: int, rng: Generator, device: torch.device) -> BlockSketch:

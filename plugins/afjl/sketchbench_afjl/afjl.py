@@ -17,6 +17,7 @@ from sketchbench.linalg import (
     apply_kronecker,
     balanced,
     expect_length,
+    expect_power_of_two,
     hadamard,
     normals,
     padded,
@@ -55,13 +56,7 @@ class AFJL(GradientSketch):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         for field in ("out_size", "factor_size"):
-            value = getattr(self, field)
-            if value & (value - 1):
-                below = 1 << (value.bit_length() - 1)
-                raise ValueError(
-                    f"gradient_sketch 'afjl': {field} {value} is no power of two; "
-                    f"take {below} or {2 * below}"
-                )
+            expect_power_of_two("gradient_sketch 'afjl'", field, getattr(self, field))
         return self
 
     def build(self, size: int, rng: Generator, device: torch.device) -> AFJLSketch:

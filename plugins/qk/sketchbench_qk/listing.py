@@ -11,7 +11,15 @@ from torch import Generator
 from torch.nn import functional as F
 
 from sketchbench import Field, GradientSketch, Guarantee
-from sketchbench.linalg import adversarial, balanced, orthogonal, padded, seed_of, stream
+from sketchbench.linalg import (
+    adversarial,
+    balanced,
+    expect_power_of_two,
+    orthogonal,
+    padded,
+    seed_of,
+    stream,
+)
 from sketchbench_qk.qk import QKSketch
 from sketchbench_qk.shapes import second_moment
 
@@ -48,13 +56,7 @@ class QKListing2(GradientSketch):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         for field in ("out_size", "factor_size"):
-            value = getattr(self, field)
-            if value & (value - 1):
-                below = 1 << (value.bit_length() - 1)
-                raise ValueError(
-                    f"gradient_sketch 'qk-listing2': {field} {value} is no power of two; "
-                    f"take {below} or {2 * below}"
-                )
+            expect_power_of_two("gradient_sketch 'qk-listing2'", field, getattr(self, field))
         return self
 
     def build(self, size: int, rng: Generator, device: torch.device) -> QKSketch:
