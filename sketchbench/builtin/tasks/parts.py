@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -19,9 +20,9 @@ class _Part(Task):
 
     task: Task = Field(description="The whole.")
 
+    @abstractmethod
     def kept(self, split: Split, which: Literal["train", "test"]) -> Split:
         """Return the part of a split."""
-        raise NotImplementedError
 
     @property
     def shapes(self) -> Shapes:
