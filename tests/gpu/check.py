@@ -18,6 +18,7 @@ from pathlib import Path
 
 import clock_checks  # noqa: F401  # importing them registers their checks
 import device_checks  # noqa: F401
+import recipe_checks  # noqa: F401
 import suite_checks  # noqa: F401
 from register import CHECKS
 
