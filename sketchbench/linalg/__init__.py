@@ -6,7 +6,7 @@ A public door.
 from __future__ import annotations
 
 from sketchbench.linalg.adversarial import adversarial
-from sketchbench.linalg.blocks import block_fold, block_unfold
+from sketchbench.linalg.blocks import block_fold, block_unfold, blocks_at_once
 from sketchbench.linalg.compiled import Compiled, Kernel, compiled
 from sketchbench.linalg.draws import normals, orthogonal, permutation, seed_of, signs, stream
 from sketchbench.linalg.factors import balanced, expect_power_of_two, factorised, padded
@@ -28,6 +28,7 @@ __all__ = [
     "balanced",
     "block_fold",
     "block_unfold",
+    "blocks_at_once",
     "compiled",
     "expect_length",
     "expect_power_of_two",

@@ -21,6 +21,7 @@ from sketchbench.linalg.kronecker import chained
 from sketchbench.linalg.workspace import Workspace
 
 TOGETHER = 8  # vectors that pure torch takes at a time: their blocks should stay in the cache
+FILLS = 2**22  # entries that pure torch transforms at a time, where that isn't a CPU
 
 
 def block_fold(
@@ -107,18 +108,40 @@ def block_unfold(
     return found
 
 
+def blocks_at_once(device: torch.device, size: int, vectors: int = 1) -> int:
+    """Return how many blocks of `size` pure torch transforms at a time: those of each vector.
+
+    On a CPU one, which stays in the cache; elsewhere `FILLS` entries in all, enough to hide what a
+    call costs.
+    """
+    return 1 if device.type == "cpu" else max(1, FILLS // (size * max(1, vectors)))
+
+
 # ---------------------------------------------------------------- in pure torch
 
 
-def _blocks(n: int, start: int, size: int) -> Iterator[tuple[int, slice, slice]]:
-    """Yield each block's index, its places that x fills, and what of x fills them."""
-    for index in range(-(-(start + n) // size)):
-        low, high = max(start, index * size), min(start + n, (index + 1) * size)
+def _blocks(n: int, start: int, size: int, most: int) -> Iterator[tuple[int, int, slice, slice]]:
+    """Yield blocks, up to `most` full ones at a time: the first's index, and how many they are.
+
+    And their places that x fills, and what of x fills them.
+    """
+    index, blocks = 0, -(-(start + n) // size)
+    while index < blocks:
+        full = (start + n) // size - index if index or not start else 0
+        count = max(1, min(full, most))
+        low, high = max(start, index * size), min(start + n, (index + count) * size)
         yield (
             index,
+            count,
             slice(low - index * size, high - index * size),
             slice(low - start, high - start),
         )
+        index += count
+
+
+def _most(rows: Tensor, size: int, order: Tensor | None) -> int:
+    alone = order is not None and len(order) > 1  # each has a permutation of its own
+    return 1 if alone else blocks_at_once(rows.device, size, len(rows))
 
 
 def _folded(
@@ -130,23 +153,26 @@ def _folded(
     start: int,
     space: Workspace | None,
 ) -> Tensor:
-    """Add the folded blocks of rows (b, n) to sums (b, D), block by block; return sums."""
+    """Add the folded blocks of rows (b, n) to sums (b, D); return sums."""
     size, out_size = gaussians.shape[1], sums.shape[1]
-    for index, places, columns in _blocks(rows.shape[1], start, size):
-        signed, beyond = rows[:, columns], (places.start, size - places.stop)
+    most = _most(rows, size, order)
+    for index, count, places, columns in _blocks(rows.shape[1], start, size, most):
+        signed, beyond = rows[:, columns], (places.start, count * size - places.stop)
         if space is None:
             block = pad(signed * signs[columns], beyond)
         else:
-            block = _buffer(space, 0, rows, size)
+            block = _buffer(space, 0, rows, count * size)
             block[:, : places.start] = 0
             block[:, places.stop :] = 0
             torch.mul(signed, signs[columns], out=block[:, places])
-        block = _permuted(_transformed(block, space), _of(order, index), space)
-        if out_size == size and space is not None:  # nothing to fold, so no temporary for it
+        block = _transformed(block.view(-1, size), space)
+        block = _permuted(block, _of(order, index), space)
+        if out_size == size and count == 1 and space is not None:  # nothing to fold: no temporary
             sums.addcmul_(block, gaussians[index])
             continue
-        weighted = block * gaussians[index] if space is None else block.mul_(gaussians[index])
-        sums += weighted.reshape(len(rows), -1, out_size).sum(1)
+        shaped, drawn = block.view(len(rows), count, size), gaussians[index : index + count]
+        weighted = shaped * drawn if space is None else shaped.mul_(drawn)
+        sums += weighted.view(len(rows), -1, out_size).sum(1)
     return sums
 
 
@@ -160,15 +186,16 @@ def _unfolded(
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield columns of the adjoint of rows (b, D), and what they are but for their signs."""
     size, out_size = gaussians.shape[1], rows.shape[1]
-    for index, places, columns in _blocks(len(signs), start, size):
-        folds = (rows[:, None], gaussians[index].view(1, -1, out_size))
-        out = None if space is None else _buffer(space, 0, rows, size)
+    most = _most(rows, size, order)
+    for index, count, places, columns in _blocks(len(signs), start, size, most):
+        drawn = gaussians[index : index + count].view(1, -1, out_size)
+        out = None if space is None else _buffer(space, 0, rows, count * size)
         shaped = None if out is None else out.view(len(rows), -1, out_size)
-        block = torch.mul(*folds, out=shaped).reshape(len(rows), size)
+        block = torch.mul(rows[:, None], drawn, out=shaped).reshape(-1, size)
         chosen_runs = _of(order, index)
         inverse = None if chosen_runs is None else chosen_runs.argsort()
         block = _transformed(_permuted(block, inverse, space), space)
-        yield columns, block[:, places]
+        yield columns, block.view(len(rows), -1)[:, places]
 
 
 def _of(order: Tensor | None, index: int) -> Tensor | None:

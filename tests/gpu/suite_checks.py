@@ -105,6 +105,7 @@ def _ran(suite: str, status: int, plugin: str = "") -> list[dict[str, str]]:
     """Run a suite with --device cuda, as a user does; return the exported rows."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        also = [path for path in (os.environ.get("PYTHONPATH"),) if path]
         (folder / "suite.yaml").write_text(suite)
         if plugin:
             (folder / "greedy.py").write_text(plugin)
@@ -117,7 +118,7 @@ def _ran(suite: str, status: int, plugin: str = "") -> list[dict[str, str]]:
             return subprocess.run(
                 [sys.executable, "-m", "sketchbench", *words],
                 cwd=folder,
-                env=os.environ | {"PYTHONPATH": str(folder)},
+                env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *also])},
                 capture_output=True,
                 text=True,
             )

@@ -3,7 +3,7 @@ import torch
 from torch import Generator
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sketchbench.linalg import Workspace, block_fold, block_unfold, hadamard
+from sketchbench.linalg import Workspace, block_fold, block_unfold, blocks_at_once, hadamard
 
 CPU = torch.device("cpu")
 CASES = {  # size of a block, D, runs, entries, start, orders
@@ -212,3 +212,25 @@ def test_bad_input_is_named():
         block_fold(x, signs, gaussians, out, start=1024)
     with pytest.raises(ValueError, match="block_unfold: out is"):
         block_unfold(out, signs, gaussians, out=x[1:])
+
+
+@pytest.mark.parametrize("many", [2, 3, 100])
+def test_blocks_that_are_taken_together_are_those_taken_one_by_one(case, many, monkeypatch):
+    """As they are on a GPU; sums of as many numbers, in another order."""
+    x, y = normal(2, case.count), normal(2, case.out_size, seed=1)
+    one, back = case.fold(x, kernel="torch"), case.unfold(y, kernel="torch")
+    monkeypatch.setattr("sketchbench.linalg.blocks.blocks_at_once", lambda *_: many)
+    space = Workspace()
+    assert distance(case.fold(x, kernel="torch", workspace=space), one) <= 1e-6
+    assert distance(case.unfold(y, kernel="torch", workspace=space), back) <= 1e-6
+    mapped = torch.func.vmap(lambda row: case.fold(row, kernel="torch"))(x)
+    assert distance(mapped, one) <= 1e-6
+
+
+def test_how_many_blocks_are_taken_together():
+    assert blocks_at_once(CPU, 2**16) == 1
+    cuda = torch.device("cuda")
+    assert blocks_at_once(cuda, 2**16) == 2**6
+    assert blocks_at_once(cuda, 2**16, vectors=16) == 4
+    assert blocks_at_once(cuda, 2**16, vectors=0) == 2**6
+    assert blocks_at_once(cuda, 2**24) == 1

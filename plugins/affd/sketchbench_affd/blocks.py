@@ -13,6 +13,7 @@ from sketchbench.linalg import (
     Workspace,
     block_fold,
     block_unfold,
+    blocks_at_once,
     expect_length,
     normals,
     padded,
@@ -136,7 +137,8 @@ class BlockSketch:
             wide = images[some].to(torch.promote_types(y.dtype, torch.float32))
             for index, part in enumerate(self._segments):
                 spread = self._unfolded(wide, part.order)
-                for piece in self._pieces(index, 0, self.shape[1]):
+                many = blocks_at_once(self.device, part.order, len(wide))
+                for piece in self._pieces(index, 0, self.shape[1], many):
                     drawn = piece.signs, piece.gaussians
                     block = block_unfold(spread, *drawn, None, space, kernel=self.kernel)
                     found[some, piece.low : piece.high] = block.to(y.dtype)
@@ -159,11 +161,15 @@ class BlockSketch:
         """Return Σ_b G_b H B_b x_b (n, M) over what rows (n, …) hold of a segment, or None."""
         total: Tensor | None = None
         wide = torch.promote_types(rows.dtype, torch.float32)
-        stop, whole = start + rows.shape[1], rows.dtype == wide
+        stop, part = start + rows.shape[1], self._segments[index]
         space = Workspace()
-        for piece in self._pieces(index, start, stop, whole):
+        if rows.dtype == wide:
+            many = part.blocks
+        else:  # what is widened is a copy
+            many = blocks_at_once(self.device, part.order, len(rows))
+        for piece in self._pieces(index, start, stop, many):
             if total is None:
-                total = rows.new_zeros(len(rows), self._segments[index].order, dtype=wide)
+                total = rows.new_zeros(len(rows), part.order, dtype=wide)
             self._fold(
                 rows[:, piece.low - start : piece.high - start].to(wide), piece, total, space
             )
@@ -174,17 +180,17 @@ class BlockSketch:
         drawn = piece.signs, piece.gaussians
         block_fold(x, *drawn, total, None, space, start=before, kernel=self.kernel)
 
-    def _pieces(self, index: int, start: int, stop: int, whole: bool = False) -> Iterator[Piece]:
-        """Yield what entries start … stop have of a segment, block by block.
+    def _pieces(self, index: int, start: int, stop: int, many: int = 1) -> Iterator[Piece]:
+        """Yield what entries start … stop have of a segment, `many` blocks at a time.
 
-        With `whole`, all at once if it is stored.
+        One by one where they aren't stored.
         """
         part = self._segments[index]
         low, end = max(start, part.start), min(stop, part.stop)
         while low < end:
             block = (low - part.start) // part.order
             begin = part.start + block * part.order
-            high = end if whole and self._held is not None else min(begin + part.order, end)
+            high = min(begin + part.order * (many if self._held is not None else 1), end)
             if self._held is None:
                 sign, gaussians = self._drawn(part, block)
                 sign = sign[low - begin : high - begin]
