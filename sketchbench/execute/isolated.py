@@ -1,5 +1,5 @@
-"""Child processes: started, listened to, timed out, buried. On the CPU they are forks of a server
-that has torch loaded; with CUDA they are spawned.
+"""Child processes: started, listened to, timed out, buried. They are forks of a server that has
+torch loaded, and no CUDA context; where nothing forks they are spawned.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ class Child:
 class Isolated:
     """Starts children and reports how they end; a context manager that leaves none behind."""
 
-    def __init__(self, device: str, quarantined: Mapping[str, str]) -> None:
-        served = device != "cuda" and hasattr(os, "fork")
+    def __init__(
+        self, device: str, quarantined: Mapping[str, str], served: bool = hasattr(os, "fork")
+    ) -> None:
         self._variables = {
             preload.DRIVER: str(os.getpid()),
             preload.SERVED: "yes" if served else "no",
@@ -66,9 +67,10 @@ class Isolated:
             self._context: Any = multiprocessing.get_context("forkserver")
             self._context.set_forkserver_preload([preload.__name__])
         else:
+            self._context = multiprocessing.get_context("spawn")
+        if device == "cuda":  # read when a process makes its context: set before it starts
             workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             self._variables["CUBLAS_WORKSPACE_CONFIG"] = workspace
-            self._context = multiprocessing.get_context("spawn")
         self._folder = tempfile.TemporaryDirectory(prefix="sketchbench-")
         self._count = 0
         self._children: list[Child] = []

@@ -57,6 +57,9 @@ def do(request: dict[str, Any], lookup: Lookup, notify: News) -> dict[str, Any]:
 
     workload, wanted, seed, device_name = rebuild(request["cell"], lookup)
     device = torch.device("cpu" if request.get("ask") == "predict" else device_name)
+    if device.type == "cuda" and torch.cuda._is_in_bad_fork():
+        reason = "a plugin's import uses CUDA, which no fork can after that: move it into `build`"
+        return {"status": "error", "reason": reason, "measurements": [], "events": []}
     if "ask" in request:
         return _asked(request, workload, seed, device)
     period, stage = workload.full_period(), request["stage"]

@@ -21,7 +21,7 @@ from sketchbench.linalg.kronecker import chained
 from sketchbench.linalg.workspace import Workspace
 
 TOGETHER = 8  # vectors that pure torch takes at a time: their blocks should stay in the cache
-FILLS = 2**22  # entries that pure torch transforms at a time, where that isn't a CPU
+FILLS = 2**24  # entries that pure torch transforms at a time, where that isn't a CPU
 
 
 def block_fold(

@@ -1,10 +1,12 @@
-"""Child processes: forked from a server on the CPU, spawned as they are for CUDA."""
+"""Child processes: forked from a server, or spawned where nothing forks."""
 
 import os
 from pathlib import Path
 
 import pytest
+import torch
 
+from sketchbench.execute import worker
 from sketchbench.execute.isolated import Isolated
 from sketchbench.registry import Registry
 from sketchbench.suite import Suite
@@ -37,17 +39,35 @@ def answer(runner, request, timeout=120.0):
 
 
 def test_forked_and_spawned_children_measure_the_same(request_):
-    """No GPU is needed: `cuda` says how children start, the request says where they compute."""
     before = dict(os.environ)
     errors = []
-    for kind in ("cpu", "cuda"):
-        with Isolated(kind, {}) as runner:
+    for served in (True, False):
+        with Isolated("cpu", {}, served) as runner:
             found = answer(runner, request_)
         assert (found["status"], found["problems"]) == ("ok", []), found
         errors += [m["value"] for m in found["measurements"] if m["metric"] == "relative_error"]
     forked, spawned = errors
     assert forked == spawned > 0
     assert dict(os.environ) == before  # what tells children apart reaches no other process
+
+
+def test_children_for_cuda_begin_with_its_variables_and_without_a_context(request_):
+    """No GPU is needed: `cuda` says how children start, the request says where they compute."""
+    before = dict(os.environ)
+    with Isolated("cuda", {}) as runner:
+        assert runner._variables["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        found = answer(runner, request_)
+    assert (found["status"], found["problems"]) == ("ok", []), found
+    assert dict(os.environ) == before
+
+
+def test_a_fork_after_cuda_was_used_is_named(request_, monkeypatch):
+    """What torch says in such a process, in its place: the request isn't begun."""
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    cell = request_["cell"] | {"config": request_["cell"]["config"] | {"device": "cuda"}}
+    found = worker.do(request_ | {"cell": cell}, Registry.load(), lambda news: None)
+    assert found["status"] == "error"
+    assert found["reason"].startswith("a plugin's import uses CUDA, which no fork can")
 
 
 def test_what_is_still_running_when_the_runner_closes_is_killed(request_):

@@ -230,7 +230,7 @@ def test_blocks_that_are_taken_together_are_those_taken_one_by_one(case, many, m
 def test_how_many_blocks_are_taken_together():
     assert blocks_at_once(CPU, 2**16) == 1
     cuda = torch.device("cuda")
-    assert blocks_at_once(cuda, 2**16) == 2**6
-    assert blocks_at_once(cuda, 2**16, vectors=16) == 4
-    assert blocks_at_once(cuda, 2**16, vectors=0) == 2**6
+    assert blocks_at_once(cuda, 2**16) == 2**8
+    assert blocks_at_once(cuda, 2**16, vectors=16) == 2**4
+    assert blocks_at_once(cuda, 2**16, vectors=0) == 2**8
     assert blocks_at_once(cuda, 2**24) == 1
