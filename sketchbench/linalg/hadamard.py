@@ -18,9 +18,9 @@ def factor_order(device: torch.device | str) -> int:
     """Return the largest order of the Hadamard factors by which a device transforms.
 
     On a CPU 16: the products are bound by memory and by their own overhead, and factors of 64 to
-    1024 took 1.5 to 8 times as long. Elsewhere 64, at which a product in float32 is still bound by
-    memory on current GPUs; that is computed from their data sheets and wasn't measured. A table,
-    and not a race that is run anew: a seed then gives the same bits in every run.
+    1024 took 1.5 to 8 times as long. Elsewhere 64: on an H100, in float32, 16 to 32 and 256
+    took up to three times as long from 2^24 on, 128 as long (docs/gpu_measured.md). A table, and
+    not a race that is run anew: a seed then gives the same bits in every run.
     """
     return 16 if torch.device(device).type == "cpu" else 64
 
