@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -18,6 +19,8 @@ def describe(plugins: Iterable[str] = ()) -> dict[str, Any]:
     """Return the facts of this machine and software as plain JSON; unknown facts are None."""
     import torch
 
+    from sketchbench.linalg import factor_order
+
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -27,6 +30,7 @@ def describe(plugins: Iterable[str] = ()) -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "torch": torch.__version__,
         "numba": version("numba"),  # it compiles transforms on the CPU where it is installed
+        "hadamard_factors": {kind: factor_order(kind) for kind in ("cpu", "cuda")},
         "cuda": torch.version.cuda,
         "driver": _driver(),
         "gpus": _gpus(),
@@ -81,7 +85,11 @@ def processor() -> str:
 
 def _driver() -> str | None:
     info = Path("/proc/driver/nvidia/version")
-    return info.read_text(errors="replace").splitlines()[0] if info.exists() else None
+    if not info.exists():
+        return None
+    line = info.read_text(errors="replace").splitlines()[0]
+    found = re.search(r"\d+(\.\d+)+", line)
+    return found[0] if found else line
 
 
 def _gpus() -> list[str]:

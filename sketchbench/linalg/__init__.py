@@ -9,7 +9,13 @@ from sketchbench.linalg.adversarial import adversarial
 from sketchbench.linalg.blocks import block_fold, block_unfold, blocks_at_once
 from sketchbench.linalg.compiled import Compiled, Kernel, compiled
 from sketchbench.linalg.draws import normals, orthogonal, permutation, seed_of, signs, stream
-from sketchbench.linalg.factors import balanced, expect_power_of_two, factorised, padded
+from sketchbench.linalg.factors import (
+    balanced,
+    expect_power_of_two,
+    factorised,
+    orders_up_to,
+    padded,
+)
 from sketchbench.linalg.hadamard import factor_order, fwht, hadamard
 from sketchbench.linalg.kronecker import apply_kronecker
 from sketchbench.linalg.lengths import expect_length
@@ -37,6 +43,7 @@ __all__ = [
     "fwht",
     "hadamard",
     "normals",
+    "orders_up_to",
     "orthogonal",
     "padded",
     "permutation",

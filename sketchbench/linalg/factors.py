@@ -24,6 +24,16 @@ def balanced(size: int, count: int) -> tuple[int, ...]:
     return tuple(1 << (share + (index < extra)) for index in range(count))
 
 
+def orders_up_to(largest: int, size: int) -> tuple[int, ...]:
+    """Return the fewest factors, as equal as can be, of the power of two that holds `size`.
+
+    None is above `largest`, a power of two.
+    """
+    order = padded(size)
+    each = max(1, largest.bit_length() - 1)
+    return balanced(order, max(1, -(-(order.bit_length() - 1) // each)))
+
+
 @lru_cache(maxsize=256)
 def factorised(size: int, count: int, spread: float = 2.0) -> tuple[int, ...]:
     """Return `count` factors whose product is `size`, or as little more as can be.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sketchbench.linalg.compiled import DTYPES, Kernel, chosen, is_plain, transform
-from sketchbench.linalg.factors import balanced
+from sketchbench.linalg.factors import orders_up_to
 from sketchbench.linalg.kronecker import chained
 from sketchbench.linalg.workspace import Workspace
 
@@ -42,9 +42,8 @@ def hadamard(order: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 def hadamard_factors(size: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
     """Return the factors of the Hadamard matrix of a power of two, none above `factor_order`."""
-    per = factor_order(device).bit_length() - 1
-    count = max(1, -(-(size.bit_length() - 1) // per))
-    return [hadamard(order, dtype, device) for order in balanced(size, count)]
+    orders = orders_up_to(factor_order(device), size)
+    return [hadamard(order, dtype, device) for order in orders]
 
 
 def fwht(

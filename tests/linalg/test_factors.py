@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from sketchbench.linalg import balanced, factorised, padded
+from sketchbench.linalg import balanced, factorised, orders_up_to, padded
 
 
 def test_padding_is_to_the_next_power_of_two():
@@ -60,3 +60,13 @@ def test_bad_input_is_named():
     ):
         with pytest.raises(ValueError, match=said):
             call()
+
+
+@pytest.mark.parametrize("largest", [2, 16, 64, 1024])
+@pytest.mark.parametrize("size", [1, 2, 3, 16, 17, 1000, 2**16, 2**20 + 1])
+def test_the_fewest_orders_that_none_is_too_large(largest, size):
+    orders = orders_up_to(largest, size)
+    assert math.prod(orders) == padded(size)
+    assert max(orders) <= largest
+    assert max(orders) <= 2 * min(orders)
+    assert largest ** (len(orders) - 1) < padded(size) or len(orders) == 1

@@ -15,12 +15,11 @@ from sketchbench import Field, GradientSketch, Guarantee
 from sketchbench.linalg import (
     adversarial,
     apply_kronecker,
-    balanced,
     expect_length,
     expect_power_of_two,
     hadamard,
     normals,
-    padded,
+    orders_up_to,
     permutation,
     seed_of,
     signs,
@@ -107,9 +106,7 @@ class AFJL(GradientSketch):
 
     def _orders(self, size: int) -> list[int]:
         """Return the orders of the Kronecker factors, as equal as they can be."""
-        order = padded(max(size, self.out_size))
-        count = max(1, math.ceil((order.bit_length() - 1) / (self.factor_size.bit_length() - 1)))
-        return list(balanced(order, count))
+        return list(orders_up_to(self.factor_size, max(size, self.out_size)))
 
 
 class AFJLSketch:

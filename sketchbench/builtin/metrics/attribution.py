@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -16,40 +17,49 @@ from sketchbench.builtin.workloads.attribution import LayerPairs
 from sketchbench.builtin.workloads.datamodel import Datamodel
 
 
-class Pearson(Score):
+class _Correlation(Score):
+    """A correlation of approximate and exact numbers; the mean over independent draws.
+
+    The first axis of both is that of draws.
+    """
+
+    consumes = Approximation
+    unit = "1"
+    direction = "higher"
+    margin = 0.01
+
+    def __call__(self, outcome: Approximation) -> float:
+        """Return the mean over draws, in double precision."""
+        draws = zip(outcome.exact.flatten(1), outcome.approx.flatten(1), strict=True)
+        return _mean(self._of(exact, approx) for exact, approx in draws)
+
+    @abstractmethod
+    def _of(self, exact: Tensor, approx: Tensor) -> float:
+        """Return the correlation of one draw (n,)."""
+
+
+class Pearson(_Correlation):
     """Pearson's correlation of approximate and exact numbers; the mean over independent draws.
 
     The first axis of both is that of draws.
     """
 
     name = "pearson"
-    consumes = Approximation
-    unit = "1"
-    direction = "higher"
-    margin = 0.01
 
-    def __call__(self, outcome: Approximation) -> float:
-        """Return the mean correlation, in double precision."""
-        draws = zip(outcome.exact.flatten(1), outcome.approx.flatten(1), strict=True)
-        return _mean(correlation(exact, approx) for exact, approx in draws)
+    def _of(self, exact: Tensor, approx: Tensor) -> float:
+        return correlation(exact, approx)
 
 
-class Spearman(Score):
+class Spearman(_Correlation):
     """Spearman's correlation of approximate and exact numbers; the mean over draws.
 
-    The first axis of both is that of draws.
+    The first axis of both is that of draws; ties have the mean of their ranks.
     """
 
     name = "spearman"
-    consumes = Approximation
-    unit = "1"
-    direction = "higher"
-    margin = 0.01
 
-    def __call__(self, outcome: Approximation) -> float:
-        """Return the mean rank correlation; ties have the mean of their ranks."""
-        draws = zip(outcome.exact.flatten(1), outcome.approx.flatten(1), strict=True)
-        return _mean(correlation(ranks(exact), ranks(approx)) for exact, approx in draws)
+    def _of(self, exact: Tensor, approx: Tensor) -> float:
+        return correlation(ranks(exact), ranks(approx))
 
 
 class TopKOverlap(Score):
