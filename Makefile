@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test nightly benchmarks gpu-check clean
+.PHONY: run test nightly bench benchmarks gpu-check asv-setup asv asv-check clean
 
 run: $(STAMP)
 	$(BIN)/sketchbench run suites/quickstart.yaml
@@ -27,6 +27,26 @@ gpu-check: $(STAMP)
 	@$(BIN)/python tests/gpu/check.py --probe
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[gpu]'
 	$(BIN)/python tests/gpu/check.py
+
+# Follow the tracked suites over the last commits, and show the page (COMMITS says which they are).
+COMMITS ?= HEAD~5..HEAD
+ASV = $(BIN)/asv
+SHARED := .asv/shared
+asv: asv-setup
+	$(ASV) run --launch-method forkserver --skip-existing-commits $(COMMITS)
+	$(ASV) publish
+	$(BIN)/python tools/asv_offline.py .asv/html
+	$(ASV) preview
+
+# torch and what else commits need, once for all of them.
+asv-setup: $(STAMP) $(SHARED)/.installed
+$(SHARED)/.installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(SHARED)
+	$(SHARED)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(SHARED)/bin/python -m pip list --format=freeze | sed -n 's/^\(sketchbench[^=]*\)==.*/\1/p' | \
+		xargs $(SHARED)/bin/python -m pip uninstall --quiet --yes
+	$(ASV) machine --yes
+	touch $@
 
 $(STAMP): requirements.txt requirements-data.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -m venv .venv

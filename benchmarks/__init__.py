@@ -1,0 +1,1 @@
+"""What asv follows over commits: see asv.conf.json."""
