@@ -91,7 +91,9 @@ def series(experiment: Mapping[str, Any]) -> list[Series]:
     found = []
     for written in experiment["metrics"]:
         if not isinstance(written, str):
-            raise ValueError(f"{experiment['name']}: metrics are followed by name; {written} is not")
+            raise ValueError(
+                f"{experiment['name']}: metrics are followed by name; {written} is not"
+            )
         metric = written.partition("@")[0]
         unit = UNITS.get(metric.rpartition("_")[2], "1")
         if metric in ERRORS:
@@ -146,7 +148,13 @@ def _tracker(
         return value
 
     track.unit = each.unit  # type: ignore[attr-defined]
-    what = [experiment["workload"], experiment["matrix"], suite.get("seeds"), each.metric, each.part]
+    what = [
+        experiment["workload"],
+        experiment["matrix"],
+        suite.get("seeds"),
+        each.metric,
+        each.part,
+    ]
     text = json.dumps(what, sort_keys=True)
     track.version = hashlib.sha256(text.encode()).hexdigest()[:16]  # type: ignore[attr-defined]
     track.pretty_name = f"{experiment['name']}: {each.name}"  # type: ignore[attr-defined]
@@ -197,7 +205,7 @@ def _uses(value: Any) -> set[str]:
 
 
 def _run(suite: Mapping[str, Any], experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """Run one experiment as a suite; return each cell's numbers by `metric/part`, or its failure."""
+    """Run one experiment as a suite; return each cell's numbers, or why there are none."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         alone = {key: value for key, value in suite.items() if key in ("suite", "title", "seeds")}

@@ -30,17 +30,17 @@ def signs(rng: np.random.Generator, size: int) -> Tensor:
     """Return random signs ±1 (size,), as int8."""
     drawn = np.frombuffer(rng.bytes(-(-size // 8)), np.uint8)
     bits = np.unpackbits(drawn, count=size).astype(np.int8)
-    return torch.from_numpy(bits * 2 - 1)
+    return _owned(bits * 2 - 1)
 
 
 def normals(rng: np.random.Generator, *shape: int) -> Tensor:
     """Return independent N(0, 1) numbers (*shape), in float32."""
-    return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+    return _owned(rng.standard_normal(shape, dtype=np.float32))
 
 
 def permutation(rng: np.random.Generator, size: int) -> Tensor:
     """Return a random permutation of 0 … size − 1, as int64."""
-    return torch.from_numpy(rng.permutation(size))
+    return _owned(rng.permutation(size))
 
 
 def orthogonal(rng: np.random.Generator, size: int, rows: int | None = None) -> Tensor:
@@ -53,3 +53,8 @@ def orthogonal(rng: np.random.Generator, size: int, rows: int | None = None) -> 
     q, r = torch.linalg.qr(drawn)
     haar: Tensor = q * r.diagonal().sign()
     return haar.mT.contiguous()
+
+
+def _owned(drawn: np.ndarray) -> Tensor:
+    """Return a copy in torch's own memory: only what torch allocates is seen, and counted."""
+    return torch.from_numpy(drawn).clone()

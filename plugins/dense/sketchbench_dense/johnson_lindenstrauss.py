@@ -71,7 +71,7 @@ class SparseGaussian:
         self._signs = signs(rng, shape[1]).to(device)  # B (N,) int8
         self._gauss = normals(rng, shape[0], row_nonzeros).to(device)  # of G (D, r) float32
         drawn = rng.integers(order, size=(shape[0], row_nonzeros), dtype="int32")
-        self._places = torch.from_numpy(drawn).to(device)  # of those (D, r) int32
+        self._places = torch.from_numpy(drawn).clone().to(device)  # of those (D, r) int32
 
     def apply(self, x: Tensor) -> Tensor:
         """Map x (..., N) to Φx (..., D)."""

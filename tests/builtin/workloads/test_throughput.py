@@ -11,6 +11,7 @@ from sketchbench.builtin import AdjointTime, CopyTime, StepTime, Throughput
 from sketchbench.builtin.metrics.memory import PeakBytes, SketchBytes
 from sketchbench.builtin.metrics.throughput import CopyShare, NsPerElement
 from sketchbench.measure import labelling
+from sketchbench.registry import Registry
 from sketchbench.run import Enough, Run, Wanted
 
 CPU = torch.device("cpu")
@@ -124,3 +125,19 @@ def test_what_was_not_measured_is_not_derived():
     assert CopyShare().derive(Cell(step=1.0)) is None
     with pytest.raises(Missing, match="no `size` and `batch`"):
         NsPerElement().derive(Cell(config={"workload": {}}, step=1.0))
+
+
+@pytest.mark.parametrize("name", sorted(Registry.load().classes["gradient_sketch"]))
+def test_what_a_sketch_declares_to_hold_is_what_is_counted(name):
+    """Its `state_bytes`, whatever drew them: memory that torch doesn't allocate isn't counted."""
+    sketch = Registry.load().lookup("gradient_sketch", name)(out_size=64)
+    declared = sketch.state_bytes(1000)
+    if declared is None:
+        pytest.skip(f"{name} declares no bytes")
+    metrics = {"stage": "audit", "adjoint": False}
+    try:
+        found = ran((SketchBytes(), "step"), sketch=sketch, size=1000, **metrics)
+    except Skip as reason:
+        pytest.skip(str(reason))
+    counted = found["sketch_bytes", "step"].value if found else 0
+    assert counted == declared
