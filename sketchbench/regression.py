@@ -42,7 +42,8 @@ PARTS: Mapping[str, Sequence[str]] = {
     "activation_bytes": ("", "sketches"),
     "state_bytes": ("", "sketch", "preconditioner", "second_moment"),
 }
-UNITS = {"bytes": "bytes", "time": "s", "flops": "FLOP", "loss": "nats"}  # by a name's last word
+# Units by a metric's last word.
+UNITS = {"bytes": "bytes", "time": "s", "flops": "FLOP", "loss": "nats", "error": "fraction"}
 ERRORS = {"accuracy": "error"}  # fractions of which more is better, and what is left of 1
 RATIO = "step_time"  # whose wall time is also told as a multiple of the baseline's
 

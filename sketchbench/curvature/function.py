@@ -44,7 +44,9 @@ class Function:
         self._dtype = dtype
         self._like = {name: self._cast(value) for name, value in chosen.items()}
         state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        self._rest = {name: self._cast(value) for name, value in state.items()}
+        self._rest = {  # of its own: what an optimizer does to the model later changes nothing
+            name: self._cast(value).clone() for name, value in state.items() if name not in chosen
+        }
         self.vector = flatten(self._like.values())
 
     @property

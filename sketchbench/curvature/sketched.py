@@ -15,7 +15,8 @@ class Sketched:
     """SASᵀ (D, D) for a sketch S (D, N) of products with a symmetric A (N, N).
 
     Symmetric as A is, with the trace of A on average. Its spectrum isn't quite A's: eigenvalues
-    that are small beside ‖A‖_F/√D are moved outward by about as much, to both sides of zero.
+    that are small beside ‖A‖_F/√D are moved by about as much, and a bulk of one sign moves all by
+    its trace over D. It has no more negative eigenvalues than A, and no more positive ones.
     [arXiv 2402.03994, §3]
     """
 

@@ -1,8 +1,9 @@
 """Random signs, normals, permutations and orthogonal matrices, block by block from one seed.
 
 Each block's generator comes from a hash of (seed, method, block), never from a sum of them: two
-sketches, or two blocks of one, share no stream. All is drawn on the CPU, so one seed is one sketch
-on every device.
+sketches, or two blocks of one, share no stream. (`RandomMatrix`, for which torch's generator draws,
+has 32 bits for that: two matrices of T tiles share one with probability 2T/2³².) All is drawn on
+the CPU, so one seed is one sketch on every device.
 """
 
 from __future__ import annotations

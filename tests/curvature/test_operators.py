@@ -157,3 +157,17 @@ def test_what_does_not_fit_is_refused():
         curvature("ggn", model, F.cross_entropy, inputs, targets, samples=2)
     with pytest.raises(ValueError, match="7 inputs and 6 targets"):
         curvature("ggn", model, F.cross_entropy, inputs, targets[:6])
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+@pytest.mark.parametrize("layers", ["0", "2.weight", "*"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_an_optimizer_does_later_changes_nothing_of_the_matrix(kind, layers, chunk):
+    model, (inputs, targets) = mlp(), batch()
+    options = {"layers": layers, "chunk": chunk}
+    product = curvature(kind, model, F.cross_entropy, inputs, targets, **options)
+    before = matrix(product)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    torch.testing.assert_close(matrix(product), before, **EXACT)

@@ -59,7 +59,7 @@ class Spearman(_Correlation):
     name = "spearman"
 
     def _of(self, exact: Tensor, approx: Tensor) -> float:
-        return correlation(ranks(exact), ranks(approx))
+        return correlation(_ranks(exact), _ranks(approx))
 
 
 class TopKOverlap(Score):
@@ -154,7 +154,7 @@ class LinearDatamodelingScore(Score):
         for draw in outcome.scores[self.scores].double():
             foretold = members @ draw.mT  # (subsets, tests)
             pairs = zip(foretold.T, gains.T, strict=True)
-            found.append(_mean(correlation(ranks(left), ranks(right)) for left, right in pairs))
+            found.append(_mean(correlation(_ranks(left), _ranks(right)) for left, right in pairs))
         return _mean(found)
 
 
@@ -164,8 +164,7 @@ def correlation(left: Tensor, right: Tensor) -> float:
     Raises `Missing` where one of them is constant or not finite.
     """
     left, right = left.double().flatten(), right.double().flatten()
-    if not (left.isfinite().all() and right.isfinite().all()):
-        raise Missing("not all numbers are finite")
+    _finite(left), _finite(right)
     if (left == left[0]).all() or (right == right[0]).all():
         raise Missing("the numbers are all the same: there is no correlation")
     left, right = left - left.mean(), right - right.mean()
@@ -173,8 +172,20 @@ def correlation(left: Tensor, right: Tensor) -> float:
     return cosine
 
 
+def _ranks(values: Tensor) -> Tensor:
+    """Return ranks; raise `Missing` where a number isn't finite: it would have one, too."""
+    return ranks(_finite(values))
+
+
+def _finite(values: Tensor) -> Tensor:
+    if not values.isfinite().all():
+        raise Missing("not all numbers are finite")
+    return values
+
+
 def _top(rows: Tensor, k: int) -> Tensor:
     """Return where the k largest entries of each row are."""
+    rows = _finite(rows)
     chosen = torch.zeros_like(rows, dtype=torch.bool)
     return chosen.scatter_(-1, rows.topk(k, dim=-1).indices, True)
 

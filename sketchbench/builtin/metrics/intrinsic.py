@@ -8,7 +8,11 @@ from sketchbench.builtin.workloads.intrinsic import Descent
 
 
 class SubspaceDimension(Score):
-    """D*, the dimension of the random subspace in which training reached τ₉₀."""
+    """D*, the dimension of the random subspace in which training reached τ₉₀.
+
+    An upper bound: the search overshoots where it doubles too early. `accuracy_margin@half` says
+    whether training at D*/2 misses τ₉₀; where that is 0 or more, D* is lower.
+    """
 
     name = "subspace_dimension"
     consumes = Descent

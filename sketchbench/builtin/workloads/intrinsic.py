@@ -74,6 +74,10 @@ class IntrinsicDimensionSearch(Training):
        it without a gradient.
     2. Φ has E‖Φx‖² = ‖x‖², so a step of ω of length 1 moves the weights by √(N/D): rates belong
        to one D.
+    3. It looks after the last step, too.
+
+    The first d entries of Φᵀω span what a sketch of d would only where each entry of Φ's rows is
+    random: of a hash they move d/D of the parameters and leave the rest.
     """
 
     name = "intrinsic-dimension"
@@ -182,7 +186,7 @@ class _Search:
         last = best = self._look(0, doubling)
         step = 0
         augment = self._run.rng("augment")
-        for step, batch in enumerate(self._batches(), 1):
+        for step, (batch, final) in enumerate(_told_last(self._batches()), 1):
             at = batch.to(self._run.device)
             inputs = of.task.transform(self._train.inputs[at], augment, step - 1)
             inputs, targets = FP32().inputs(inputs), self._train.targets[at]
@@ -193,7 +197,7 @@ class _Search:
                 loss = self._update(optimizer, inputs, targets, dimension)
             if not loss.isfinite():
                 raise Diverged(f"the loss is {loss.item()} at step {step}, dimension {dimension}")
-            if step % of.every:
+            if step % of.every and not final:
                 continue
             accuracy = self._look(step, doubling)
             best = max(best, accuracy)
@@ -259,6 +263,17 @@ class _Search:
         if delivered:
             self._run.deliver("test", predictions, at=step)
         return Accuracy()(predictions)
+
+
+def _told_last(batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, bool]]:
+    """Yield each batch, and whether it is the last."""
+    before = next(batches, None)
+    for batch in batches:
+        if before is not None:
+            yield before, False
+        before = batch
+    if before is not None:
+        yield before, True
 
 
 def _doublings(first: int, largest: int) -> Iterator[int]:

@@ -85,3 +85,13 @@ def test_two_subsets_are_too_few():
     few = Datamodel({"dot": random(1, 3, 4)}, torch.ones(2, 4, dtype=torch.bool), random(2, 3))
     with pytest.raises(Missing, match="2 subsets"):
         LinearDatamodelingScore()(few)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("score", [Pearson(), Spearman(), TopKOverlap(k=2)])
+def test_a_number_that_is_not_finite_has_no_rank(score, value):
+    exact = random(1, 4, 6)
+    approx = exact.clone()
+    approx[0, 1, 2] = value
+    with pytest.raises(Missing, match="not all numbers are finite"):
+        score(Approximation(exact, approx))

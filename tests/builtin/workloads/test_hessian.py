@@ -238,6 +238,8 @@ def test_scores_are_their_definitions():
     assert RNEG()(look()) == pytest.approx(1.5 / 8)
     assert RNEGFloor()(look()) == pytest.approx(0.5 / 8)  # −1.5 and −2: half a unit for each √D
     assert ExcessOutliers()(look()) == 0
+    lifted = LooksAt(look().smaller.values + 2.5, look().smaller.residuals)
+    assert RNEGFloor()(look(smaller=lifted)) == pytest.approx(2 / 8)  # from −1.5 to 0.5: as far
 
 
 def test_scores_without_what_they_need_are_missing_with_the_field_to_set():

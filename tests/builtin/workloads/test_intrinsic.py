@@ -271,3 +271,9 @@ def test_the_best_code_counts_and_vacuous_is_one_of_guessing():
     assert relative == pytest.approx(min(alone) / 0.9)
     with pytest.raises(Missing, match="no code"):
         Compressed((), (), 1000, 0.9).bound(0.95)
+
+
+def test_it_looks_after_the_last_step(search):
+    run = search([Wanted(Accuracy(), "test")], epochs=3, every=5, first=16, verify=False)
+    assert values(run)["accuracy", "test"].at == [0, 3]
+    assert run.outcomes["search"].steps == 3

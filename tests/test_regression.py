@@ -1,0 +1,175 @@
+"""Suites as asv benchmarks: what is followed, by which name, and what a commit can't say."""
+
+import importlib.util
+import math
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sketchbench import regression
+from sketchbench.registry import Registry
+from sketchbench.suite import Suite
+
+ROOT = Path(__file__).parent.parent
+TRACKED = ROOT / "suites" / "tracked"
+SUITE = """
+suite: small
+seeds: 2
+experiments:
+  - name: small norms
+    workload: {use: distortion, size: 32, vectors: 4, repeats: 2}
+    metrics: [relative_error@norms, build_time]
+    matrix:
+      workload.size: {tiny: 16, small: 32}
+      workload.sketch:
+        gaussian: {use: gaussian, out_size: 8}
+        too large: {use: qk, out_size: 64}
+        from tomorrow: {use: sketch-of-tomorrow}
+    baseline: gaussian
+"""
+
+
+def tool(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "small.yaml").write_text(SUITE)
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", sorted(TRACKED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_tracked_suites_say_the_same_to_asv_and_to_the_bench(path):
+    """Labels, units and directions, read without the bench so that any commit can be measured."""
+    registry = Registry.load()
+    suite = Suite.read(path, registry)
+    written = {each["name"]: each for each in yaml.safe_load(path.read_text())["experiments"]}
+    for name, experiment in written.items():
+        cells = [cell.label for cell in suite.cells if cell.experiment == name]
+        assert sorted(regression.labels(experiment)) == sorted(cells)
+        for each in regression.series(experiment):
+            metric = registry.lookup("metric", each.metric)
+            assert (each.metric in regression.ERRORS) == (metric.direction == "higher")
+            if not each.relative and each.metric not in regression.ERRORS:
+                assert each.unit == metric.unit, each
+
+
+def test_the_benchmark_file_offers_every_experiment(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    tracked = importlib.import_module("benchmarks.tracked")
+    offered = {name for name, value in vars(tracked).items() if isinstance(value, type)}
+    assert {"ActivationSteps", "CovarianceStreams", "GradientProducts", "OptimizerSteps"} <= offered
+    methods = [name for name in vars(tracked.OptimizerSteps) if name.startswith("track_")]
+    assert {"track_state_bytes", "track_step_time_ratio", "track_error"} <= set(methods)
+
+
+def test_numbers_failures_and_what_a_version_does_not_know(folder):
+    (made,) = regression.benchmarks(folder, "x").values()
+    subject = made()
+    cache = subject.setup_cache()
+    error = subject.track_relative_error(cache, "small · gaussian")
+    assert 0 < error < 1
+    assert subject.track_build_time(cache, "tiny · gaussian") > 0
+    assert math.isnan(subject.track_relative_error(cache, "small · from tomorrow"))
+    again = regression.measured(folder)
+    assert again["small norms"]["small · gaussian"]["relative_error/"] == error
+
+
+def test_a_failed_cell_fails_its_own_benchmarks_alone(folder, monkeypatch):
+    broken = SUITE.replace("tiny: 16, small: 32", "tiny: 16, broken: 32").replace(
+        "{use: qk, out_size: 64}", "{use: layer-selection, layers: nothing}"
+    )
+    (folder / "small.yaml").write_text(broken)
+    (made,) = regression.benchmarks(folder, "x").values()
+    cache = made().setup_cache()
+    assert made().track_relative_error(cache, "tiny · gaussian") > 0
+    with pytest.raises(RuntimeError, match="small norms, tiny · too large: "):
+        made().track_relative_error(cache, "tiny · too large")
+
+
+def test_a_suite_that_this_version_refuses_fails_with_its_words(folder):
+    (folder / "small.yaml").write_text(SUITE.replace("repeats: 2", "repeated: 2"))
+    (made,) = regression.benchmarks(folder, "x").values()
+    with pytest.raises(RuntimeError, match="has no parameter 'repeated'"):
+        made().track_relative_error(made().setup_cache(), "tiny · gaussian")
+
+
+def test_times_are_told_as_multiples_of_the_groups_baseline():
+    text = SUITE.replace("build_time]", "step_time]")
+    experiment = yaml.safe_load(text)["experiments"][0]
+    ratio = next(each for each in regression.series(experiment) if each.relative)
+    track = regression._tracker(ratio, experiment, {})
+    cells = {"tiny · gaussian": 2.0, "small · gaussian": 4.0, "small · too large": 6.0}
+    cache = {"small norms": {label: {"step_time/": value} for label, value in cells.items()}}
+    assert track(None, cache, "small · too large") == 1.5
+    assert track(None, cache, "tiny · gaussian") == 1
+    del cache["small norms"]["small · gaussian"]
+    assert math.isnan(track(None, cache, "small · too large"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ("suite: small", "# a comment\ntitle: Other words\nsuite: small", True),
+        ("repeats: 2", "repeats: 3", False),
+        ("out_size: 8", "out_size: 4", False),
+        ("seeds: 2", "seeds: 3", False),
+    ],
+)
+def test_history_breaks_where_what_is_measured_changes(folder, before, after, same):
+    (first,) = regression.benchmarks(folder, "x").values()
+    (folder / "small.yaml").write_text(SUITE.replace(before, after))
+    (second,) = regression.benchmarks(folder, "x").values()
+    versions = [each.track_relative_error.version for each in (first, second)]
+    assert (versions[0] == versions[1]) is same
+    assert first.track_relative_error.version != first.track_build_time.version
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            "build_time]",
+            "{use: build_time}]",
+            "small norms: metrics are followed by name; {'use': 'build_time'}",
+        ),
+        ("experiments:", "experiments: &all", None),
+    ],
+)
+def test_what_can_not_be_followed_is_named(folder, before, after, said):
+    (folder / "small.yaml").write_text(SUITE.replace(before, after))
+    if said is None:  # the same experiment in two suites
+        shutil.copy(folder / "small.yaml", folder / "twice.yaml")
+        said = "twice.yaml: two experiments are called 'small norms'"
+    with pytest.raises(ValueError, match=".*") as caught:
+        regression.benchmarks(folder, "x")
+    assert str(caught.value).startswith(said)
+
+
+def test_the_published_page_loads_nothing_from_elsewhere():
+    offline = tool("asv_offline")
+    asv = pytest.importorskip("asv", reason="asv isn't installed: `pip install -e .[dev]`")
+    page = (Path(asv.__file__).parent / "www" / "index.html").read_text()
+    found, needed = offline.localised(page)
+    assert "https://code.jquery.com" in page
+    assert not offline.TAG.search(found)
+    assert "integrity" not in found
+    assert set(needed) == set(offline.FILES)
+    assert offline.localised(found) == (found, [])
+
+
+def test_a_script_of_another_asv_is_named(tmp_path):
+    offline = tool("asv_offline")
+    page = '<script src="https://x.org/new.min.js"></script>'
+    with pytest.raises(offline.Trouble, match="loads https://x.org/new.min.js, and no package"):
+        offline.localised(page)
+    with pytest.raises(offline.Trouble, match="index.html doesn't exist"):
+        offline.main(tmp_path)
