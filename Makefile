@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test nightly bench benchmarks gpu-check asv-setup asv asv-check clean
+.PHONY: run test nightly bench benchmarks gpu-check asv asv-check asv-setup clean
 
 run: $(STAMP)
 	$(BIN)/sketchbench run suites/quickstart.yaml
@@ -15,12 +15,17 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 # Speed, the accuracy bands on the real data sets (about half an hour), and longer fuzzing.
-nightly: $(STAMP)
+nightly: $(STAMP) asv-setup
 	$(BIN)/python -m pytest -m "nightly or not nightly"
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
 
 benchmarks: $(STAMP)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+
+# For work on speed: saved, and compared with an earlier run (AGAINST=0001).
+bench: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-autosave \
+		$(if $(AGAINST),--benchmark-compare=$(AGAINST))
 
 # Every CUDA path on a GPU; its findings go to docs/gpu.md. Without a GPU it stops at once.
 gpu-check: $(STAMP)
@@ -37,6 +42,12 @@ asv: asv-setup
 	$(ASV) publish
 	$(BIN)/python tools/asv_offline.py .asv/html
 	$(ASV) preview
+
+# The gate of a pull request: exact numbers, against BASE; fails where one rose.
+BASE ?= main
+EXACT = ^tracked\..*track_(?!.*time)
+asv-check: asv-setup
+	$(ASV) continuous --launch-method forkserver --factor 1.001 --bench '$(EXACT)' $(BASE) HEAD
 
 # torch and what else commits need, once for all of them.
 asv-setup: $(STAMP) $(SHARED)/.installed
