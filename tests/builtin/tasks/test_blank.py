@@ -7,6 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from sketchbench import Skip
 from sketchbench.builtin import CIFAR10, MNIST, Digits, Poisson, Shifted, SyntheticPlanted
 from sketchbench.builtin.tasks.solubility import Solubility
+from sketchbench.builtin.tasks.speakers import Speakers
 from sketchbench.builtin.tasks.text import TinyShakespeare
 from sketchbench.builtin.tasks.tokens import RandomTokens
 from sketchbench.builtin.tasks.vowels import JapaneseVowels
@@ -29,6 +30,8 @@ TASKS = [
     SyntheticPlanted(width=20, examples=30, test_examples=40),
     JapaneseVowels(),
     Solubility(),
+    Speakers(),
+    Speakers(classes=10, context=5, train_limit=7, test_limit=150),
 ]
 SPLITS = ("train", "test")
 
@@ -37,9 +40,9 @@ SPLITS = ("train", "test")
 def test_blank_and_loaded_splits_agree_in_shape_and_type(task, request):
     if task.name in ("mnist", "cifar10"):
         request.getfixturevalue("real_data")
-    if task.name == "tiny-shakespeare":
+    if task.name in ("tiny-shakespeare", "speakers"):
         request.getfixturevalue("real_text")
-    if task.name in ("japanese-vowels", "solubility"):
+    if task.name in ("japanese-vowels", "solubility", "speakers"):
         try:
             task.prepare(print)
         except Skip as reason:

@@ -95,7 +95,7 @@ def test_a_damaged_file_is_no_data(task, shipped):
 def test_without_the_package_the_cell_is_skipped_with_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setenv("SKETCHBENCH_DATA", str(tmp_path))
     nowhere = Shipped("uea", (("no_such_package", "data"),), {"a.ts": "0"})
-    with pytest.raises(Skip, match="`pip install --no-deps no_such_package` brings it"):
+    with pytest.raises(Skip, match="`pip install --no-deps no-such-package` brings it"):
         nowhere.read("a.ts")
 
 
