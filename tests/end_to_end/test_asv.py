@@ -47,7 +47,7 @@ PLANTED = {  # what is reported: the file, what stands there, what takes its pla
     ("Products.track_sketch_bytes", "count-sketch"): (
         "plugins/dense/sketchbench_dense/hashing.py",
         HELD,
-        HELD + "            self._spare = self._rows.clone()\n",
+        HELD.replace(".to(device)", ".to(device, torch.int64)"),
     ),
     ("Norms.track_relative_error", "gaussian"): (
         "sketchbench/linalg/random_matrix.py",
