@@ -116,3 +116,30 @@ def test_make_gpu_check_asks_for_a_gpu_before_it_does_anything():
     lines = [line for line in planned.stdout.splitlines() if "check.py" in line]
     assert lines[0].endswith("tests/gpu/check.py --probe")
     assert lines[-1].endswith("tests/gpu/check.py")
+
+
+@pytest.fixture
+def recipes(check):
+    return importlib.import_module("recipes")
+
+
+@pytest.mark.parametrize("kind", ["covariance_sketch", "gradient_sketch", "monitor", "optimizer"])
+def test_recipes_are_compared_with_themselves(recipes, kind):
+    """The CPU in the GPU's place: what is compared is computed, and is the same."""
+    said = recipes.compared(kind, torch.device("cpu"))
+    assert "recipes like the CPU, at most 0.0e+00 apart" in said
+
+
+def test_a_recipe_that_is_another_elsewhere_is_told_with_how_far_it_may_be(recipes, monkeypatch):
+    monkeypatch.setitem(recipes.COMPUTE, "monitor", lambda recipe, device, nudge: next(answers))
+    ones = torch.ones(4)
+    answers = iter([[("a", ones)], [("a", ones)], [("a", ones * (1 + 1e-3))]] * 3)
+    with pytest.raises(
+        AssertionError, match=r"tri-sketch-monitor: off by 1.0e-03, allowed 5.0e-05"
+    ):
+        recipes.compared("monitor", torch.device("cpu"))
+    broken = ones.clone()
+    broken[0] = float("nan")
+    answers = iter([[("a", ones)], [("a", ones)], [("a", broken)]] * 3)
+    with pytest.raises(AssertionError, match="'a' has NaN elsewhere"):
+        recipes.compared("monitor", torch.device("cpu"))
