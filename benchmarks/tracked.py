@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
-_SPEC = importlib.util.spec_from_file_location(
-    "sketchbench_regression", _ROOT / "sketchbench" / "regression.py"
-)
+_FOLDER = _ROOT / "sketchbench" / "regression"
+_SPEC = importlib.util.spec_from_file_location("sketchbench_regression", _FOLDER / "__init__.py")
 assert _SPEC is not None
 assert _SPEC.loader is not None
 _REGRESSION = importlib.util.module_from_spec(_SPEC)

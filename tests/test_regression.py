@@ -11,6 +11,7 @@ import yaml
 
 from sketchbench import regression
 from sketchbench.registry import Registry
+from sketchbench.regression import following, measuring
 from sketchbench.suite import Suite
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +41,11 @@ def tool(name):
     return module
 
 
+def cell(made, label):
+    (found,) = [each for each in made.params if each.rpartition(" #")[0] == label]
+    return found
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "small.yaml").write_text(SUITE)
@@ -57,8 +63,8 @@ def test_tracked_suites_say_the_same_to_asv_and_to_the_bench(path):
         assert sorted(regression.labels(experiment)) == sorted(cells)
         for each in regression.series(experiment):
             metric = registry.lookup("metric", each.metric)
-            assert (each.metric in regression.ERRORS) == (metric.direction == "higher")
-            if not each.relative and each.metric not in regression.ERRORS:
+            assert (each.metric in following.ERRORS) == (metric.direction == "higher")
+            if not each.relative and each.metric not in following.ERRORS:
                 assert each.unit == metric.unit, each
 
 
@@ -75,10 +81,10 @@ def test_numbers_failures_and_what_a_version_does_not_know(folder):
     (made,) = regression.benchmarks(folder, "x").values()
     subject = made()
     cache = subject.setup_cache()
-    error = subject.track_relative_error(cache, "small · gaussian")
+    error = subject.track_relative_error(cache, cell(made, "small · gaussian"))
     assert 0 < error < 1
-    assert subject.track_build_time(cache, "tiny · gaussian") > 0
-    assert math.isnan(subject.track_relative_error(cache, "small · from tomorrow"))
+    assert subject.track_build_time_cpu(cache, cell(made, "tiny · gaussian")) > 0
+    assert math.isnan(subject.track_relative_error(cache, cell(made, "small · from tomorrow")))
     again = regression.measured(folder)
     assert again["small norms"]["small · gaussian"]["relative_error/"] == error
 
@@ -90,47 +96,66 @@ def test_a_failed_cell_fails_its_own_benchmarks_alone(folder, monkeypatch):
     (folder / "small.yaml").write_text(broken)
     (made,) = regression.benchmarks(folder, "x").values()
     cache = made().setup_cache()
-    assert made().track_relative_error(cache, "tiny · gaussian") > 0
+    assert made().track_relative_error(cache, cell(made, "tiny · gaussian")) > 0
     with pytest.raises(RuntimeError, match="small norms, tiny · too large: "):
-        made().track_relative_error(cache, "tiny · too large")
+        made().track_relative_error(cache, cell(made, "tiny · too large"))
 
 
-def test_a_suite_that_this_version_refuses_fails_with_its_words(folder):
-    (folder / "small.yaml").write_text(SUITE.replace("repeats: 2", "repeated: 2"))
-    (made,) = regression.benchmarks(folder, "x").values()
+def test_a_suite_that_this_version_refuses_fails_with_its_words_and_no_other(folder):
+    refused = SUITE.replace("repeats: 2", "repeated: 2").replace("small norms", "other norms")
+    (folder / "other.yaml").write_text(refused)
+    found = regression.benchmarks(folder, "x")
+    cache = found["SmallNorms"]().setup_cache()
+    small, other = found["SmallNorms"], found["OtherNorms"]
+    assert small().track_relative_error(cache, cell(small, "tiny · gaussian")) > 0
     with pytest.raises(RuntimeError, match="has no parameter 'repeated'"):
-        made().track_relative_error(made().setup_cache(), "tiny · gaussian")
+        other().track_relative_error(cache, cell(other, "tiny · gaussian"))
 
 
-def test_times_are_told_as_multiples_of_the_groups_baseline():
-    text = SUITE.replace("build_time]", "step_time]")
-    experiment = yaml.safe_load(text)["experiments"][0]
-    ratio = next(each for each in regression.series(experiment) if each.relative)
-    track = regression._tracker(ratio, experiment, {})
+def test_of_times_the_least_counts_and_of_failures_any():
+    runs = [{"a": {"x": {"t": 3.0, "u": 1.0}, "y": {"t": 1.0}}}, {"a": {"x": {"t": 2.0}}}]
+    assert measuring._joined(runs) == {"a": {"x": {"t": 2.0, "u": 1.0}, "y": {"t": 1.0}}}
+    for order in (runs, runs[::-1]):
+        failed = measuring._joined([*order, {"a": {"x": {"failed": "no"}}}, *order])
+        assert failed["a"]["x"] == {"failed": "no"}
+
+
+def test_times_are_told_as_multiples_of_the_groups_baseline(folder):
+    (folder / "small.yaml").write_text(SUITE.replace("build_time]", "step_time]"))
+    (made,) = regression.benchmarks(folder, "x").values()
     cells = {"tiny · gaussian": 2.0, "small · gaussian": 4.0, "small · too large": 6.0}
     cache = {"small norms": {label: {"step_time/": value} for label, value in cells.items()}}
-    assert track(None, cache, "small · too large") == 1.5
-    assert track(None, cache, "tiny · gaussian") == 1
+    track = made().track_step_time_ratio
+    assert track(cache, cell(made, "small · too large")) == 1.5
+    assert track(cache, cell(made, "tiny · gaussian")) == 1
     del cache["small norms"]["small · gaussian"]
-    assert math.isnan(track(None, cache, "small · too large"))
+    assert math.isnan(track(cache, cell(made, "small · too large")))
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "same"),
+    ("before", "after", "broken"),
     [
-        ("suite: small", "# a comment\ntitle: Other words\nsuite: small", True),
-        ("repeats: 2", "repeats: 3", False),
-        ("out_size: 8", "out_size: 4", False),
-        ("seeds: 2", "seeds: 3", False),
+        ("suite: small", "# a comment\ntitle: Other words\nsuite: small", set()),
+        ("repeats: 2", "repeats: 3", {"small", "tiny"}),
+        ("seeds: 2", "seeds: 3", {"small", "tiny"}),
+        ("tiny: 16", "tiny: 8", {"tiny"}),
+        ("tiny: 16", "smaller: 2, tiny: 16", set()),
+        ("{tiny: 16, small: 32}", "{small: 32, tiny: 16}", set()),
     ],
 )
-def test_history_breaks_where_what_is_measured_changes(folder, before, after, same):
-    (first,) = regression.benchmarks(folder, "x").values()
-    (folder / "small.yaml").write_text(SUITE.replace(before, after))
-    (second,) = regression.benchmarks(folder, "x").values()
-    versions = [each.track_relative_error.version for each in (first, second)]
-    assert (versions[0] == versions[1]) is same
-    assert first.track_relative_error.version != first.track_build_time.version
+def test_history_breaks_exactly_where_what_is_measured_changes(folder, before, after, broken):
+    def histories():
+        (made,) = regression.benchmarks(folder, "x").values()
+        version = made.track_relative_error.version
+        assert version != made.track_build_time_cpu.version
+        return {(version, each) for each in made.params if "gaussian" in each}
+
+    first = histories()
+    text = SUITE.replace(before, after)
+    assert text != SUITE
+    (folder / "small.yaml").write_text(text)
+    lost = first - histories()
+    assert {label.split()[0] for _, label in lost} == broken
 
 
 @pytest.mark.parametrize(
@@ -140,6 +165,11 @@ def test_history_breaks_where_what_is_measured_changes(folder, before, after, sa
             "build_time]",
             "{use: build_time}]",
             "small norms: metrics are followed by name; {'use': 'build_time'}",
+        ),
+        (
+            "{tiny: 16, small: 32}",
+            "[16, 32]",
+            "small.yaml: 'small norms', matrix: expected a mapping of paths to labelled values",
         ),
         ("experiments:", "experiments: &all", None),
     ],

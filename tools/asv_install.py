@@ -5,7 +5,8 @@
 
 SHARED is the environment with torch and all else that a commit needs, which `make asv-setup`
 prepares; its packages are seen through a path file, behind the environment's own. Without it pip
-installs what the wheels depend on, torch as well, as for any user.
+installs what the wheels depend on, once an environment: torch of the release that requirements.txt
+beside the configuration pins, so that all commits are measured with one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from asv_build import WHEELS
 
+REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 OURS = "sketchbench"  # how the names of all distributions of a commit begin
 
 
@@ -29,11 +31,19 @@ def install(cache: Path, shared: Path) -> int:
     sites = sorted(shared.glob("lib/python*/site-packages")) or sorted(
         shared.glob("Lib/site-packages")
     )
+    path = Path(sysconfig.get_paths()["purelib"]) / "zz_shared_site.pth"
+    path.unlink(missing_ok=True)
     if sites:
         words += ["--no-deps", "--no-index"]
-        own = Path(sysconfig.get_paths()["purelib"])
-        (own / "zz_shared_site.pth").write_text(f"{sites[0]}\n")
-    return status or _pip(*words, *wheels)
+        path.write_text(f"{sites[0]}\n")
+        return status or _pip(*words, *wheels)
+    return status or _pip(*words, *pinned(), *wheels)
+
+
+def pinned(requirements: Path = REQUIREMENTS) -> list[str]:
+    """Return the releases that the project's requirements pin."""
+    lines = requirements.read_text().splitlines() if requirements.exists() else []
+    return [line.strip() for line in lines if "==" in line and not line.lstrip().startswith("#")]
 
 
 def uninstall() -> int:
