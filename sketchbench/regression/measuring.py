@@ -134,18 +134,19 @@ def _failed(cells: Sequence[str], why: str) -> dict[str, Any]:
 def _read(experiments: Sequence[dict[str, Any]], text: str) -> Cache:
     """Return what an export says of each cell: means over seeds, or a status that isn't ok."""
     sums: dict[tuple[str, str], dict[str, list[float]]] = {}
-    ended: dict[tuple[str, str], str] = {}
+    failed: dict[tuple[str, str], str] = {}
     for row in csv.DictReader(io.StringIO(text)):
         at = (row["experiment"], JOIN.join(json.loads(row["axes"]).values()))
+        numbers = sums.setdefault(at, {})
         if row["status"] != "ok":
-            ended[at] = row["status"]
+            failed[at] = row["status"]
         elif row["value"] and not row["at"]:
-            key = f"{row['metric']}/{row['part']}"
-            sums.setdefault(at, {}).setdefault(key, []).append(float(row["value"]))
+            numbers.setdefault(f"{row['metric']}/{row['part']}", []).append(float(row["value"]))
     cache: Cache = {}
     for name, label in ((each["name"], label) for each in experiments for label in labels(each)):
-        why = ended.get((name, label), "" if (name, label) in sums else "no record")
-        means = {key: sum(some) / len(some) for key, some in sums.get((name, label), {}).items()}
+        at = (name, label)
+        why = failed.get(at) or ("" if at in sums else "no record")
+        means = {key: sum(some) / len(some) for key, some in sums.get(at, {}).items()}
         cache.setdefault(name, {})[label] = {"failed": why} if why else means
     return cache
 
