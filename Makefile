@@ -22,10 +22,11 @@ nightly: $(STAMP) asv-setup
 benchmarks: $(STAMP)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
 
-# For work on speed: saved, and compared with an earlier run (AGAINST=0001).
+# For work on speed: some benchmarks (ONLY=transform) or all, saved as a baseline, and compared with an
+# earlier one (AGAINST=0001).
 bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-autosave \
-		$(if $(AGAINST),--benchmark-compare=$(AGAINST))
+		$(if $(ONLY),-k '$(ONLY)') $(if $(AGAINST),--benchmark-compare=$(AGAINST))
 
 # Every CUDA path on a GPU; its findings go to docs/gpu.md. Without a GPU it stops at once.
 gpu-check: $(STAMP)
@@ -41,6 +42,7 @@ asv: asv-setup
 	$(ASV) run --skip-existing $(COMMITS)
 	$(ASV) publish
 	$(BIN)/python tools/asv_offline.py .asv/html
+	$(BIN)/python tools/asv_times.py .asv/results
 	$(ASV) preview
 
 # The gate of a pull request: exact numbers, against BASE; fails where one rose.

@@ -53,7 +53,8 @@ def test_every_command_line_is_known():
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     assert lines
     for line in lines:
-        known = r"(make (run|test)$|(\.venv/bin/)?sketchbench (run|plan|predict|audit) )"
+        made = r"make (run|test|asv|asv-check BASE=main)$"
+        known = rf"({made}|(\.venv/bin/)?sketchbench (run|plan|predict|audit) )"
         assert re.match(known, line), line
         for suite in re.findall(r"suites/\w+\.yaml", line):
             assert (ROOT / suite).exists()

@@ -50,14 +50,19 @@ class Series:
 
 
 def series(experiment: Mapping[str, Any]) -> list[Series]:
-    """Return what is followed of an experiment's metrics."""
-    found = []
+    """Return what is followed of an experiment's metrics.
+
+    Raises `ValueError` where one has options, or is measured at several places.
+    """
+    found: list[Series] = []
     for written in experiment["metrics"]:
         if not isinstance(written, str):
             raise ValueError(
                 f"{experiment['name']}: metrics are followed by name; {written} is not"
             )
         metric = written.partition("@")[0]
+        if any(metric == each.metric for each in found):
+            raise ValueError(f"{experiment['name']}: '{metric}' is followed at one place alone")
         unit = UNITS.get(metric.rpartition("_")[2], "1")
         if metric in ERRORS:
             found.append(Series(ERRORS[metric], "1", metric))
