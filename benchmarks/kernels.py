@@ -12,7 +12,6 @@ SIZES = {"2^16": 2**16, "2^20": 2**20}
 class _Kernel:
     """A linear map of a Gaussian vector of the size that the parameter tells."""
 
-    unit = "s"
     timeout = 120.0
 
     def _vector(self, size: str) -> torch.Tensor:
